@@ -1,0 +1,1 @@
+"""One way to run, report, cancel and resume; used by the GUI and the command line alike."""

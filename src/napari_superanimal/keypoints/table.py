@@ -1,0 +1,183 @@
+"""Conversion tables: what a dataset's keypoints are called in a keypoint space."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.keypoints.space import KeypointSpace
+
+#: ``left_eye|right_eye``: the source keypoint is whichever of the pair is on the animal's visible side.
+SIDE = "|"
+
+
+@dataclass(frozen=True)
+class ConversionTable:
+    """Source keypoint -> keypoint of a space, for one source dataset.
+
+    A target of the form ``left_eye|right_eye`` stands for "the one on the side that the camera sees":
+    side-view datasets often label one eye and never say which. It needs an animal whose facing is known.
+
+    Attributes
+    ----------
+    name : str
+        What the table is called in messages.
+    rows : tuple of (str, str)
+        (source, target); a source that is absent here is unmapped.
+    space : str
+        Name of the keypoint space, empty when unknown.
+    """
+
+    name: str
+    rows: tuple[tuple[str, str], ...]
+    space: str = ""
+
+    def __post_init__(self) -> None:
+        sources = [s for s, _ in self.rows]
+        if doubled := sorted({s for s in sources if sources.count(s) > 1}):
+            raise UserError(
+                f"conversion table {self.name!r} names {doubled} twice as a source",
+                remedy="keep one row per source keypoint",
+            )
+        targets = [t for _, t in self.rows]
+        if doubled := sorted({t for t in targets if targets.count(t) > 1}):
+            raise UserError(
+                f"conversion table {self.name!r} sends two source keypoints to {doubled}",
+                remedy="keep the row that names the same point of the body",
+            )
+
+    def target(self, source: str) -> str | None:
+        """The keypoint that `source` becomes, None when unmapped."""
+        return dict(self.rows).get(source)
+
+    def check(self, source: Sequence[str], space: KeypointSpace) -> tuple[str, ...]:
+        """Names of `source` that the table leaves unmapped.
+
+        Raises
+        ------
+        UserError
+            If a target is not in the space, or the table and the dataset share no keypoint.
+        """
+        for _, target in self.rows:
+            for name in target.split(SIDE):
+                if name not in space:
+                    raise UserError(
+                        f"conversion table {self.name!r}: {name!r} is not a keypoint of {space.name}",
+                        remedy="correct the row; `superanimal models show NAME` lists the keypoints",
+                    )
+        mapped = {s for s, _ in self.rows}
+        if not mapped.intersection(source):
+            raise UserError(
+                f"conversion table {self.name!r} names none of the dataset's keypoints "
+                f"({', '.join(source[:6])}...)",
+                remedy="write one row `source,keypoint` per keypoint",
+            )
+        return tuple(s for s in source if s not in mapped)
+
+
+def read_table(path: Path) -> ConversionTable:
+    """Read a CSV ``source,keypoint``; empty targets mean unmapped, ``#`` starts a comment.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, has no such header, or maps two sources to one target.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the conversion table ({error})", path=path) from error
+    return parse_table(text, name=path.stem, path=path)
+
+
+def parse_table(text: str, *, name: str, path: Path | None = None) -> ConversionTable:
+    """`read_table` on text."""
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    space = ""
+    for line in text.splitlines():
+        if line.startswith("# space:"):
+            space = line.partition(":")[2].strip()
+    reader = csv.reader(io.StringIO("\n".join(lines)))
+    header = [cell.strip() for cell in next(reader, [])]
+    if header[:2] != ["source", "keypoint"]:
+        raise UserError(
+            "a conversion table starts with the header `source,keypoint`",
+            path=path,
+            remedy="add the header row",
+        )
+    rows = []
+    for cells in reader:
+        source, target = (*[cell.strip() for cell in cells], "", "")[:2]
+        if source and target:
+            rows.append((source, target))
+    return ConversionTable(name=name, rows=tuple(rows), space=space)
+
+
+def write_table(table: ConversionTable, path: Path) -> None:
+    """Write `table` as CSV, with its space as a comment."""
+    out = io.StringIO()
+    if table.space:
+        out.write(f"# space: {table.space}\n")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("source", "keypoint"))
+    writer.writerows(table.rows)
+    path.write_text(out.getvalue(), encoding="utf-8")
+
+
+def identity_table(names: Sequence[str], space: KeypointSpace) -> ConversionTable:
+    """Every name that the space already has, mapped to itself."""
+    return ConversionTable(
+        name="same names", rows=tuple((n, n) for n in names if n in space), space=space.name
+    )
+
+
+def builtin_tables() -> dict[str, ConversionTable]:
+    """The tables shipped with the package, by name."""
+    folder = files("napari_superanimal.keypoints") / "data" / "tables"
+    found = {}
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".csv"):
+            name = entry.name.removesuffix(".csv")
+            found[name] = parse_table(entry.read_text(encoding="utf-8"), name=name)
+    return found
+
+
+def load_table(name: str | Path) -> ConversionTable:
+    """A CSV file, or a shipped table by name.
+
+    Raises
+    ------
+    UserError
+        If there is neither.
+    """
+    if Path(name).is_file():
+        return read_table(Path(name))
+    shipped = builtin_tables()
+    if str(name) in shipped:
+        return shipped[str(name)]
+    raise UserError(
+        f"no conversion table {str(name)!r}",
+        remedy=f"give a CSV file or one of {', '.join(shipped)}",
+    )
+
+
+def find_table(names: Sequence[str], space: KeypointSpace) -> ConversionTable | None:
+    """The table that explains a dataset's keypoint names without being told.
+
+    Names that are all in the space need none (identity). Otherwise the shipped table of this space
+    whose sources contain every name, or all but names that no table of the space knows.
+    None when nothing fits: never guess.
+    """
+    if all(n in space for n in names):
+        return identity_table(names, space)
+    for table in builtin_tables().values():
+        sources = {s for s, _ in table.rows}
+        if table.space == space.name and sources and sources <= set(names):
+            return table
+    same = identity_table(names, space)
+    return same if len(same.rows) >= 2 else None

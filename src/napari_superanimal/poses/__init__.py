@@ -1,0 +1,28 @@
+"""The data model of labels and predictions."""
+
+from napari_superanimal.poses.boxes import boxes_from_keypoints, with_boxes
+from napari_superanimal.poses.poses import (
+    LABELLED,
+    OCCLUDED,
+    SINGLE,
+    UNDEFINED,
+    UNLABELLED,
+    Poses,
+    make_poses,
+)
+from napari_superanimal.poses.project import facing, merge, project
+
+__all__ = [
+    "LABELLED",
+    "OCCLUDED",
+    "SINGLE",
+    "UNDEFINED",
+    "UNLABELLED",
+    "Poses",
+    "boxes_from_keypoints",
+    "facing",
+    "make_poses",
+    "merge",
+    "project",
+    "with_boxes",
+]
