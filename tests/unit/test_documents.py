@@ -1,0 +1,100 @@
+"""README and docs say what is true: commands exist, links lead somewhere, CI runs what README tells."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from napari_superanimal.cli import build_parser
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def commands(page: Path) -> list[str]:
+    """Shell lines in the page's fenced `bash` blocks, continuation lines joined."""
+    blocks = [body for language, body in FENCE.findall(page.read_text("utf-8")) if language == "bash"]
+    return [line for body in blocks for line in body.replace("\\\n", " ").splitlines() if line.strip()]
+
+
+def test_readme_starts_with_the_demo_and_the_tests() -> None:
+    first, second = commands(ROOT / "README.md")[:2]
+    assert first.endswith("superanimal demo")
+    assert second.endswith("tox")
+
+
+def test_ci_runs_the_readme_test_command() -> None:
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert script.splitlines()[-1] == commands(ROOT / "README.md")[1]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in LINK.findall(page.read_text("utf-8")):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        name, _, anchor = target.partition("#")
+        file = page if not name else (page.parent / name)
+        assert file.exists(), f"{page.name} links to {target}"
+        if anchor and file.suffix == ".md":
+            assert anchor in anchors(file), f"{page.name} links to {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that headings of a page get."""
+    text = FENCE.sub("", page.read_text("utf-8"))
+    found = set()
+    for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE):
+        plain = re.sub(r"[`*]", "", heading).lower()
+        found.add(re.sub(r"[^\w\- ]", "", plain).strip().replace(" ", "-"))
+    return found
+
+
+def subcommands() -> dict[str, argparse.ArgumentParser]:
+    (action,) = (a for a in build_parser()._actions if isinstance(a, argparse._SubParsersAction))
+    return dict(action.choices)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_commands_are_understood(page: Path) -> None:
+    """Every `superanimal ...` line of a page goes through the real parser."""
+    for line in commands(page):
+        words = shlex.split(line, comments=True)
+        if words and words[0] == "superanimal" and "--help" not in words:
+            build_parser().parse_args(words[1:])
+
+
+def test_reference_names_every_command_and_option() -> None:
+    text = (ROOT / "docs" / "command-line.md").read_text("utf-8")
+    for name, parser in subcommands().items():
+        assert f"## `superanimal {name}`" in text
+        section = text.split(f"## `superanimal {name}`")[1].split("\n## ")[0]
+        common = text.split("## Options of every command")[1].split("\n## ")[0]
+        for action in parser._actions:
+            for option in action.option_strings:
+                if action.help != argparse.SUPPRESS and option.startswith("--"):
+                    assert f"`{option}" in section + common, (
+                        f"superanimal {name} {option} is not in the reference"
+                    )
+
+
+def test_versions_of_the_linter_agree() -> None:
+    """pre-commit and the constraints file run the same ruff."""
+    pinned = re.search(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.MULTILINE)
+    hook = re.search(r"ruff-pre-commit\n\s+rev: v(.+)$", (ROOT / ".pre-commit-config.yaml").read_text(), re.M)
+    assert pinned
+    assert hook
+    assert pinned[1] == hook[1]
+
+
+def test_constraints_name_only_released_versions() -> None:
+    """No paths, addresses or local builds: the file must mean the same everywhere."""
+    for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines():
+        if line and not line.startswith("#"):
+            assert re.fullmatch(r"[A-Za-z0-9_.\-]+==[0-9a-z.]+( ; .+)?", line), line
