@@ -1,0 +1,326 @@
+"""DeepLabCut's tables in memory: from a pandas frame, and to `Poses`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.poses.formats.images import ImageFinder, image_size, relative_to, slashes
+from napari_superanimal.poses.poses import LABELLED, SINGLE, UNDEFINED, UNLABELLED, Poses, make_poses
+
+#: Folder of a project that holds one folder of labelled pictures per video.
+LABELLED_DATA = "labeled-data"
+_FRAME = re.compile(r"frame(\d+)")
+_LEVELS = {3: ("scorer", "bodyparts", "coords"), 4: ("scorer", "individuals", "bodyparts", "coords")}
+_MISTAKE_SHARE = 0.02
+
+
+@dataclass(frozen=True)
+class DlcTable:
+    """One CollectedData, machinelabels or prediction table.
+
+    Attributes
+    ----------
+    scorer : str
+    columns : tuple of (individual, bodypart), length C
+        In the file's order; the individual is "" for a table without that level. Bodyparts that belong
+        to no animal stand under the individual ``single``.
+    multi : bool
+        The table has the level "individuals".
+    values : (T, C, 3) float64
+        x, y, likelihood; NaN where missing.
+    has_likelihood : bool
+    frames : (T,) int64
+        Frame numbers, or the row numbers of pictures.
+    images : tuple of str
+        Pictures with forward slashes; empty for a video.
+    layout : str
+        How the index is written: "multi" (three levels), "string" (one path), "integer", "frame"
+        (``frame0001``).
+    separator : str
+        Between the parts of a path in the "string" layout.
+    key : str
+        The HDF5 key, empty for CSV.
+    warnings : tuple of str
+    """
+
+    scorer: str
+    columns: tuple[tuple[str, str], ...]
+    multi: bool
+    values: npt.NDArray[np.float64]
+    has_likelihood: bool
+    frames: npt.NDArray[np.int64]
+    images: tuple[str, ...]
+    layout: str
+    separator: str = "/"
+    key: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def keypoints(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(k for _, k in self.columns))
+
+    @property
+    def individuals(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(i for i, _ in self.columns))
+
+
+def table_from_frame(frame: pd.DataFrame, path: Path, key: str = "") -> DlcTable:
+    """Understand a pandas frame as DeepLabCut wrote it, in any of its versions.
+
+    Raises
+    ------
+    UserError
+        If columns or index are not DeepLabCut's.
+    """
+    columns = frame.columns
+    if columns.nlevels not in _LEVELS:
+        raise UserError(
+            f"not a DeepLabCut table: {columns.nlevels} header rows instead of 3 or 4",
+            path=path,
+            remedy="export it with scorer, (individuals,) bodyparts and coords",
+        )
+    levels = _LEVELS[columns.nlevels]
+    named = [str(n) for n in columns.names]
+    order = [named.index(n) for n in levels] if set(levels) <= set(named) else list(range(len(levels)))
+    labels = [tuple(str(c[i]) for i in order) for c in columns]
+    coords = {c[-1] for c in labels}
+    if not {"x", "y"} <= coords or not coords <= {"x", "y", "likelihood"}:
+        raise UserError(
+            f"not a DeepLabCut table: coordinates named {sorted(coords)} instead of x, y, likelihood",
+            path=path,
+        )
+    warnings = []
+    scorers = tuple(dict.fromkeys(c[0] for c in labels))
+    if len(scorers) > 1:
+        warnings.append(f"{path.name}: {len(scorers)} scorers, only {scorers[0]!r} was read")
+    position: dict[tuple[str, str], dict[str, int]] = {}
+    for i, label in enumerate(labels):
+        if label[0] != scorers[0]:
+            continue
+        pair = (label[1] if len(levels) == 4 else SINGLE, label[-2])
+        place = position.setdefault(pair, {})
+        if label[-1] in place:
+            raise UserError(f"bodypart {pair[1]!r} has two columns {label[-1]}", path=path)
+        place[label[-1]] = i
+    for pair, place in position.items():
+        if not {"x", "y"} <= place.keys():
+            raise UserError(f"bodypart {pair[1]!r} has no x or no y", path=path)
+    try:
+        cells = frame.to_numpy(np.float64)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"a cell is not a number ({error})", path=path) from error
+    values = np.full((len(cells), len(position), 3), np.nan)
+    for c, place in enumerate(position.values()):
+        for d, name in enumerate(("x", "y", "likelihood")):
+            if name in place:
+                values[:, c, d] = cells[:, place[name]]
+    frames, images, layout, separator = _read_index(frame.index, path)
+    if len(set(images or frames.tolist())) != len(frames):
+        warnings.append(f"{path.name}: some rows belong to the same {'picture' if images else 'frame'}")
+    return DlcTable(
+        scorer=scorers[0],
+        columns=tuple(position),
+        multi=len(levels) == 4,
+        values=values,
+        has_likelihood="likelihood" in coords,
+        frames=frames,
+        images=images,
+        layout=layout,
+        separator=separator,
+        key=key,
+        warnings=tuple(warnings),
+    )
+
+
+def _read_index(index: pd.Index, path: Path) -> tuple[npt.NDArray[np.int64], tuple[str, ...], str, str]:
+    """Frame numbers, pictures, layout and separator of a table's index."""
+    if index.nlevels > 1:
+        images = tuple(_from_project("/".join(str(part) for part in row)) for row in index)
+        return np.arange(len(index)), images, "multi", "/"
+    if pd.api.types.is_numeric_dtype(index.dtype) and not pd.api.types.is_bool_dtype(index.dtype):
+        numbers = index.to_numpy(np.float64)
+        if not (np.isfinite(numbers).all() and (numbers == np.round(numbers)).all()):
+            raise UserError("the frame index is not made of whole numbers", path=path)
+        return numbers.astype(np.int64), (), "integer", "/"
+    texts = [str(t) for t in index]
+    if texts and all(t.strip().isdigit() for t in texts):
+        return np.array([int(t) for t in texts], np.int64), (), "integer", "/"
+    matches = [_FRAME.fullmatch(t) for t in texts]
+    if texts and all(matches):
+        return np.array([int(m[1]) for m in matches if m], np.int64), (), "frame", "/"
+    if not texts:
+        return np.zeros(0, np.int64), (), "integer", "/"
+    separator = "\\" if any("\\" in t for t in texts) and not any("/" in t for t in texts) else "/"
+    return np.arange(len(texts)), tuple(_from_project(slashes(t)) for t in texts), "string", separator
+
+
+def _from_project(path: str) -> str:
+    """An absolute path of another disk, cut down to the project; others unchanged."""
+    parts = path.split("/")
+    if LABELLED_DATA in parts[1:]:
+        return "/".join(parts[parts.index(LABELLED_DATA) :])
+    return path
+
+
+def is_prediction(table: DlcTable, path: Path) -> bool:
+    """Made by a machine rather than placed by a person.
+
+    ``CollectedData*`` is human and ``machinelabels*`` is not, whatever they hold; otherwise a likelihood
+    or frame numbers (people label pictures) tell.
+    """
+    stem = path.stem.lower()
+    if stem.startswith("collecteddata"):
+        return False
+    return stem.startswith("machinelabels") or table.has_likelihood or not table.images
+
+
+def project_root(path: Path, images: Sequence[str]) -> Path:
+    """The folder that a table's pictures are relative to."""
+    parent = path.absolute().parent
+    for folder in (parent, *parent.parents[:3]):
+        if any((folder / image).is_file() for image in images[:5]):
+            return folder
+    if parent.parent.name == LABELLED_DATA:
+        return parent.parent.parent
+    return parent
+
+
+@dataclass(frozen=True)
+class TableFile:
+    """A table and where it came from."""
+
+    path: Path
+    table: DlcTable
+
+
+def poses_from_tables(
+    files: Sequence[TableFile],
+    root: Path | None = None,
+    *,
+    keypoints: Sequence[str] = (),
+    individuals: Sequence[str] = (),
+    scorer: str = "",
+    metadata: dict[str, Any] | None = None,
+    skeleton: Sequence[tuple[str, str]] = (),
+) -> Poses:
+    """One `Poses` of all tables; names beyond those given are appended.
+
+    Bodyparts that are declared but never labelled in all the label tables get visibility -1 and are
+    listed in ``metadata["never_labelled"]``; so do combinations of individual and bodypart that no
+    table has. Pictures that are not found stay as rows and are listed in ``metadata["missing_images"]``.
+    """
+    first = files[0].table
+    multi = any(f.table.multi for f in files)
+    predicted = is_prediction(first, files[0].path)
+    tables = [f.table for f in files]
+    if multi:
+        # a single-animal table among multi-animal ones belongs to the first individual
+        lead = next((i for t in tables for i in (*individuals, *t.individuals) if i), "individual1")
+        tables = [replace(t, columns=tuple((i or lead, k) for i, k in t.columns)) for t in tables]
+    names = tuple(dict.fromkeys((*keypoints, *(k for t in tables for k in t.keypoints))))
+    animals = tuple(dict.fromkeys((*individuals, *(i for t in tables for i in t.individuals))))
+    warnings = [w for t in tables for w in t.warnings]
+
+    total = sum(len(t.frames) for t in tables)
+    xy = np.full((total, len(animals), len(names), 2), np.nan)
+    likelihood = np.full(xy.shape[:3], np.nan)
+    visibility = np.full(xy.shape[:3], UNLABELLED, np.int8)
+    declared = np.zeros(xy.shape[1:3], bool)
+    animal_of, name_of = ({n: i for i, n in enumerate(group)} for group in (animals, names))
+    start = 0
+    for table in tables:
+        rows = slice(start, start + len(table.frames))
+        start += len(table.frames)
+        a = np.array([animal_of[i] for i, _ in table.columns], np.int64)
+        k = np.array([name_of[n] for _, n in table.columns], np.int64)
+        # both padded with exactly -1: how DeepLabCut writes what is not there
+        padded = (table.values[:, :, :2] == -1).all(-1)
+        here = np.isfinite(table.values[:, :, :2]).all(-1) & ~padded
+        xy[rows, a, k] = np.where(here[..., None], table.values[:, :, :2], np.nan)
+        seen = table.values[:, :, 2] if table.has_likelihood else np.ones(here.shape)
+        likelihood[rows, a, k] = np.where(here, np.where(np.isnan(seen), 1.0, seen), np.nan)
+        absent = np.where(padded, UNDEFINED, UNLABELLED) if not predicted else UNLABELLED
+        visibility[rows, a, k] = np.where(here, LABELLED, absent)
+        declared[a, k] = True
+
+    found = np.isfinite(xy).all(-1)
+    never: list[str] = []
+    if not predicted and found.any():
+        unused = ~found.any((0, 1))
+        never = [n for n, u in zip(names, unused, strict=True) if u]
+        declared &= ~unused
+        share = found.any(1).sum(0)
+        for n, count in zip(names, share, strict=True):
+            if 0 < count < max(2, _MISTAKE_SHARE * total) and total >= 20:
+                warnings.append(f"{n} is labelled in only {count} of {total} rows: a slip of the labeller?")
+    if found.any() or predicted:
+        visibility[:, ~declared] = UNDEFINED
+    columns = tuple(dict.fromkeys(c for t in tables for c in t.columns))
+    dlc: dict[str, Any] = {
+        "kind": "predictions" if predicted else "labels",
+        "layout": first.layout,
+        "separator": first.separator,
+        "multi": multi,
+        "key": first.key,
+        "scorer": scorer or first.scorer,
+        "columns": [list(c) for c in columns],
+    }
+    meta: dict[str, Any] = {
+        **(metadata or {}),
+        "path": str((metadata or {}).get("path", files[0].path)),
+        "dlc": dlc,
+        "never_labelled": never,
+        "warnings": [*(metadata or {}).get("warnings", ()), *warnings],
+        "missing_images": [],
+    }
+    common: dict[str, Any] = {
+        "individuals": animals,
+        "likelihood": likelihood,
+        "visibility": visibility,
+        "human": not predicted,
+        "scorer": dlc["scorer"],
+        "skeleton": tuple((a, b) for a, b in skeleton if a in names and b in names),
+    }
+    if first.layout in ("integer", "frame"):
+        return make_poses(names, xy, frames=first.frames, metadata=meta, **common)
+    base = root if root is not None else project_root(files[0].path, first.images)
+    images, sizes = _pictures(files, base, meta)
+    return make_poses(names, xy, images=images, image_sizes=sizes, root=base, metadata=meta, **common)
+
+
+def _pictures(
+    files: Sequence[TableFile], root: Path, meta: dict[str, Any]
+) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
+    """Pictures of all rows relative to `root`, with sizes."""
+    images: list[str] = []
+    sizes: list[tuple[int, int]] = []
+    for file in files:
+        here = file.path.absolute().parent
+        finder = ImageFinder([root, here], here)
+        moved = 0
+        for recorded in file.table.images:
+            direct = root / recorded
+            beside = here / PurePosixPath(recorded).name
+            found = direct if direct.is_file() else beside if beside.is_file() else finder.find(recorded)
+            if found is None:
+                meta["missing_images"].append(recorded)
+                images.append(recorded)
+                sizes.append((0, 0))
+                continue
+            moved += found != direct
+            images.append(relative_to(found, root))
+            sizes.append(image_size(found))
+        if moved:
+            meta["warnings"].append(
+                f"{file.path.name}: {moved} pictures were found beside the table, not where it says"
+            )
+    return tuple(images), np.array(sizes, np.int64).reshape(-1, 2)
