@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,24 +13,27 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 
 from napari_superanimal.demo.motion import NODES
 from napari_superanimal.demo.scenery import to_camera
-from napari_superanimal.demo.style import Color, Style
+
+if TYPE_CHECKING:
+    from napari_superanimal.demo.style import Color, Style
 
 Floats = npt.NDArray[np.float32]
 Points = npt.NDArray[np.float64]
 
-#: Half width of the body along the spine (snout 0, tail base 1), body lengths; from labelled open-field frames.
+#: Half width of the body along the spine (snout 0, tail base 1), body lengths.
 PROFILE = np.array(
     [
-        (0.015, 0.014), (0.04, 0.034), (0.08, 0.058), (0.13, 0.080), (0.19, 0.098), (0.26, 0.108), (0.33, 0.116),
-        (0.41, 0.136), (0.50, 0.162), (0.60, 0.186), (0.69, 0.199), (0.77, 0.196), (0.84, 0.174), (0.90, 0.132),
-        (0.95, 0.082), (0.985, 0.046), (1.0, 0.034),
+        (0.015, 0.014), (0.04, 0.034), (0.08, 0.058), (0.13, 0.080), (0.19, 0.098), (0.26, 0.108),
+        (0.33, 0.116), (0.41, 0.136), (0.50, 0.162), (0.60, 0.186), (0.69, 0.199), (0.77, 0.196),
+        (0.84, 0.174), (0.90, 0.132), (0.95, 0.082), (0.985, 0.046), (1.0, 0.034),
     ]
 )  # fmt: skip
 #: Keypoints on the midline: position along the spine.
 MIDLINE = {
     "nose": 0.0, "head_midpoint": 0.225, "neck": 0.35, "mid_back": 0.49, "mouse_center": 0.60,
     "mid_backend": 0.75, "mid_backend2": 0.85, "mid_backend3": 0.93, "tail_base": 1.0,
-    "tail1": 1 + 1 / 6, "tail2": 1 + 2 / 6, "tail3": 1.5, "tail4": 1 + 4 / 6, "tail5": 1 + 5 / 6, "tail_end": 2.0,
+    "tail1": 1 + 1 / 6, "tail2": 1 + 2 / 6, "tail3": 1.5, "tail4": 1 + 4 / 6,
+    "tail5": 1 + 5 / 6, "tail_end": 2.0,
 }  # fmt: skip
 #: Keypoints on the flanks: position along the spine, share of the half width there.
 FLANKS = {"shoulder": (0.38, 0.95), "midside": (0.60, 0.97), "hip": (0.80, 0.95)}
@@ -42,7 +46,7 @@ _R = np.interp(_S, PROFILE[:, 0], PROFILE[:, 1])
 
 
 def spine(nodes: Points) -> CubicSpline:
-    """The curve through simulated nodes (len(NODES), ...): position as a function of 0 (snout) to 2 (tail end)."""
+    """The curve through nodes (len(NODES), ...): position as a function of 0 (snout) to 2 (tail end)."""
     return CubicSpline(NODES, nodes, axis=0)
 
 
@@ -63,7 +67,7 @@ def keypoints(nodes: Points, stretch: Points, lengths: Points, style: Style) -> 
     curve = spine(np.moveaxis(nodes, 2, 0))
     found = {name: curve(s) for name, s in MIDLINE.items()}
 
-    def aside(s: float, out: Points | float, back: float = 0.0) -> tuple[Points, Points]:
+    def aside(s: float, out: Points | float, back: Points | float = 0.0) -> tuple[Points, Points]:
         """Points left and right of the spine at `s`, `out` px away, `back` px towards the tail."""
         center, forward = curve(s), -curve(s, 1)
         forward /= np.linalg.norm(forward, axis=-1, keepdims=True)
@@ -118,7 +122,7 @@ class Patch:
         alpha = self.alpha[y0:y1, x0:x1]
         alpha += (1 - alpha) * mask
 
-    def polygon(self, points: Points, color: Floats, opacity: float = 1.0, scale: int = 4) -> None:
+    def polygon(self, points: Points, color: npt.NDArray, opacity: float = 1.0, scale: int = 4) -> None:
         """Paint a polygon (N, 2) in frame pixels with soft edges."""
         low = np.floor(points.min(0)).astype(int) - 1
         high = np.ceil(points.max(0)).astype(int) + 2
@@ -158,7 +162,7 @@ def paint_mouse(
         Direction of the light in the image plane, at most unit length.
     """
     curve = spine(nodes)
-    wide = length * style.stoutness * float(widening(np.float64(stretch)))
+    wide = length * style.stoutness * float(widening(np.array(stretch)))
     centers = curve(_S)
     radii = _R * wide
     head = _S < 0.3  # the skull does not get wider when the animal shortens

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -10,7 +11,9 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import gaussian_filter
 
 from napari_superanimal.demo.motion import Arena
-from napari_superanimal.demo.style import Color, Style
+
+if TYPE_CHECKING:
+    from napari_superanimal.demo.style import Color, Style
 
 Floats = npt.NDArray[np.float32]
 
@@ -36,7 +39,6 @@ class Scenery:
 
 def build_scenery(rng: np.random.Generator, style: Style, size: tuple[int, int]) -> Scenery:
     """Paint the arena for frames of `size` (width, height)."""
-    width, height = size
     arena = _floor_plan(rng, style, size)
     image = Image.new("RGB", size, _rgb(style.surround))
     draw = ImageDraw.Draw(image)
@@ -172,7 +174,7 @@ def _floor(rng: np.random.Generator, style: Style, size: tuple[int, int]) -> Flo
     if style.floor == "bedding":
         return _bedding(rng, style, size)
     floor = np.broadcast_to(color, (height, width, 3)).astype(np.float32)
-    texture = 0.012 * _clouds(rng, size, 5) + 0.006 * _clouds(rng, size, 40)
+    texture = 0.008 * _clouds(rng, size, 5) + 0.006 * _clouds(rng, size, 40)
     texture += 0.006 * rng.standard_normal((height, width), dtype=np.float32)
     floor = floor * (1 + texture[..., None])
     if style.floor == "plain":
@@ -207,11 +209,11 @@ def _bedding(rng: np.random.Generator, style: Style, size: tuple[int, int]) -> F
     """Wood chips: many small overlapping flakes, each at its own angle and tone."""
     width, height = size
     unit = min(size)
-    chip = unit * rng.uniform(0.006, 0.014)
+    chip = unit * rng.uniform(0.008, 0.016)
     base = np.array(style.bedding_color)
     image = Image.new("RGB", size, _rgb(tuple(base * 0.6)))  # type: ignore[arg-type]
     draw = ImageDraw.Draw(image)
-    count = int(min(9000, 1.3 * width * height / (chip * chip)))
+    count = int(min(15000, 2.6 * width * height / (chip * chip)))
     x, y = rng.uniform(0, width, count), rng.uniform(0, height, count)
     angle = rng.uniform(0, np.pi, count)
     long, short = chip * rng.uniform(0.5, 1.1, count), chip * rng.uniform(0.25, 0.6, count)
@@ -243,7 +245,7 @@ def _objects(image: Image.Image, rng: np.random.Generator, style: Style, arena: 
             )
         box = [x - r, y - r, x + r, y + r]
         inner = [x - 0.7 * r, y - 0.7 * r, x + 0.7 * r, y + 0.7 * r]
-        fill, top = _rgb(tuple(color)), _rgb(tuple(np.minimum(255, color * 1.2 + 8)))  # type: ignore[arg-type]
+        fill, top = _rgb(tuple(color)), _rgb(tuple(np.minimum(255, color * 1.2 + 8)))
         if rng.random() < 0.6:
             draw.ellipse(box, fill=fill)
             draw.ellipse(inner, fill=top)

@@ -172,8 +172,8 @@ def random_style(rng: np.random.Generator) -> Style:
     wall_color = tuple(float(v) for v in np.clip(walls * (1 + tint + rng.normal(0, 0.03, 3)), 5, 250))
     floor = str(rng.choice(["plain", "stains", "bedding", "grid"], p=[0.32, 0.38, 0.22, 0.08]))
     bedding = _jitter(rng, ((205, 170, 120), (190, 186, 178), (150, 120, 80))[rng.integers(3)], 0.12)
-    if floor == "bedding" and kind == "white":
-        bedding = _scaled(bedding, 0.6)
+    bedding = _apart(bedding, coat["coat"], 75.0)
+    floor_color = _apart(floor_color, coat["coat"], 60.0)  # type: ignore[arg-type]
     surround = float(rng.uniform(15, 190))
     return Style(
         body_length=float(np.exp(rng.uniform(np.log(0.10), np.log(0.34)))),
@@ -188,7 +188,7 @@ def random_style(rng: np.random.Generator) -> Style:
         cable=bool(rng.random() < 0.07),
         arena="round" if rng.random() < 0.3 else "square",
         floor=floor,  # type: ignore[arg-type]
-        floor_color=floor_color,  # type: ignore[arg-type]
+        floor_color=floor_color,
         wall_color=wall_color,  # type: ignore[arg-type]
         surround=_jitter(rng, (surround, surround, surround), 0.05),
         bedding_color=bedding,
@@ -216,6 +216,11 @@ def _mix(a: Color, b: Color, share: float) -> Color:
     return (r, g, c)
 
 
-def _scaled(color: Color, factor: float) -> Color:
-    r, g, b = (min(255.0, v * factor) for v in color)
+def _apart(ground: Color, coat: Color, distance: float) -> Color:
+    """The ground made lighter (or darker, under a light coat) until a person would see the animal on it."""
+    below, above = sum(ground) / 3, sum(coat) / 3
+    if abs(below - above) >= distance:
+        return ground
+    aim = above + distance if above < 130 else above - distance
+    r, g, b = (min(255.0, v * aim / max(below, 1.0)) for v in ground)
     return (r, g, b)
