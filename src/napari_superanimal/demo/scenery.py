@@ -148,7 +148,7 @@ def _floor_mask(arena: Arena, size: tuple[int, int]) -> Floats:
         draw.ellipse(box, fill=255)
     else:
         draw.rounded_rectangle(box, radius=scale * 0.02 * min(size), fill=255)
-    return np.asarray(mask.reduce(scale), np.float32) / 255
+    return np.asarray(mask.reduce(scale), np.float32) / np.float32(255)
 
 
 def _corner_shade(floor: Floats, sigma: float) -> Floats:
@@ -211,7 +211,7 @@ def _bedding(rng: np.random.Generator, style: Style, size: tuple[int, int]) -> F
     unit = min(size)
     chip = unit * rng.uniform(0.008, 0.016)
     base = np.array(style.bedding_color)
-    image = Image.new("RGB", size, _rgb(tuple(base * 0.6)))  # type: ignore[arg-type]
+    image = Image.new("RGB", size, _rgb(tuple(base * 0.6)))
     draw = ImageDraw.Draw(image)
     count = int(min(15000, 2.6 * width * height / (chip * chip)))
     x, y = rng.uniform(0, width, count), rng.uniform(0, height, count)

@@ -202,7 +202,7 @@ def random_style(rng: np.random.Generator) -> Style:
         blur=float(rng.uniform(0.4, 1.7)),
         exposure=float(rng.uniform(0, 0.9)),
         noise=float(rng.uniform(0.5, 9)),
-        compression=int(rng.choice([0, rng.integers(25, 90)])),
+        compression=int(rng.integers(25, 90)) if rng.random() < 0.5 else 0,
         gain=float(rng.uniform(0.65, 1.2)),
         gamma=float(np.exp(rng.normal(0, 0.18))),
         gray=bool(rng.random() < 0.45),
