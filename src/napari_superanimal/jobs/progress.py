@@ -59,10 +59,10 @@ class CancelToken:
 class Meter:
     """Turns counts into `Progress` with a rate over a sliding window and an ETA."""
 
-    def __init__(self, total: int, window_s: float = 10.0) -> None:
+    def __init__(self, total: int, start: int = 0, window_s: float = 10.0) -> None:
         self.total = total
         self._window = window_s
-        self._marks: list[tuple[float, int]] = [(time.monotonic(), 0)]
+        self._marks: list[tuple[float, int]] = [(time.monotonic(), start)]
 
     def at(self, done: int, message: str = "", **values: Any) -> Progress:
         """Report that `done` units are finished by now."""

@@ -1,0 +1,92 @@
+"""From network outputs to keypoints and boxes."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def decode_keypoints(heatmaps: Tensor, offsets: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+    """Keypoints in crop pixels and their raw confidence.
+
+    The cell with the highest probability is taken; within its 3x3 neighbourhood the predicted positions
+    (cell centre plus offset) are averaged with the probabilities as weights.
+
+    Parameters
+    ----------
+    heatmaps : (N, K, H, W) logits
+    offsets : (N, 2K, H, W), cells
+
+    Returns
+    -------
+    xy : (N, K, 2), crop px
+    confidence : (N, K), 0..1
+    """
+    n, k, h, w = heatmaps.shape
+    probability = heatmaps.float().sigmoid()
+    confidence, best = probability.flatten(2).max(-1)
+    row, column = best // w, best % w
+    step = torch.arange(-1, 2, device=heatmaps.device)
+    rows = (row[..., None, None] + step[:, None]).expand(n, k, 3, 3)
+    columns = (column[..., None, None] + step).expand(n, k, 3, 3)
+    inside = (rows >= 0) & (rows < h) & (columns >= 0) & (columns < w)
+    flat = (rows.clamp(0, h - 1) * w + columns.clamp(0, w - 1)).flatten(2)
+    weight = probability.flatten(2).gather(2, flat) * inside.flatten(2)
+    shift = offsets.float().view(n, k, 2, h * w)
+    x = columns.flatten(2) + shift[:, :, 0].gather(2, flat)
+    y = rows.flatten(2) + shift[:, :, 1].gather(2, flat)
+    total = weight.sum(-1).clamp_min(1e-9)
+    mean = torch.stack([(weight * x).sum(-1) / total, (weight * y).sum(-1) / total], dim=-1)
+    return (mean + 0.5) * stride - 0.5, confidence
+
+
+def decode_boxes(
+    heatmaps: Tensor, boxes: Tensor, stride: int, limit: int, threshold: float, overlap: float = 0.5
+) -> list[tuple[Tensor, Tensor]]:
+    """Boxes of every image, best first.
+
+    Parameters
+    ----------
+    heatmaps : (N, 1, H, W) logits of centres
+    boxes : (N, 4, H, W) centre offsets (cells) and log sizes (cells)
+    limit : int
+        Most boxes per image.
+    threshold : float
+        Lowest score.
+    overlap : float
+        Of two boxes with a higher IoU, the one with the lower score is dropped.
+
+    Returns
+    -------
+    list of (boxes (M, 4) x, y, width, height in image px; scores (M,))
+    """
+    n, _, _, w = heatmaps.shape
+    probability = heatmaps.float().sigmoid()
+    peak = probability == F.max_pool2d(probability, 3, 1, 1)
+    scores, best = (probability * peak).flatten(1).topk(min(4 * limit + 8, probability[0].numel()))
+    values = boxes.float().flatten(2).gather(2, best[:, None].expand(n, 4, -1))
+    cx = (best % w + values[:, 0] + 0.5) * stride - 0.5
+    cy = (best // w + values[:, 1] + 0.5) * stride - 0.5
+    size = values[:, 2:].clamp(-3, 6).exp() * stride
+    corners = torch.stack([cx - size[:, 0] / 2, cy - size[:, 1] / 2, size[:, 0], size[:, 1]], dim=-1)
+    found = []
+    for i in range(n):
+        keep: list[int] = []
+        for j in range(scores.shape[1]):
+            if scores[i, j] < threshold or len(keep) == limit:
+                break
+            if all(iou(corners[i, j], corners[i, other]) <= overlap for other in keep):
+                keep.append(j)
+        found.append((corners[i, keep], scores[i, keep]))
+    return found
+
+
+def iou(a: Tensor, b: Tensor) -> float:
+    """Intersection over union of two boxes (4,) x, y, width, height."""
+    ax, ay, aw, ah = a.tolist()
+    bx, by, bw, bh = b.tolist()
+    x = max(0.0, min(ax + aw, bx + bw) - max(ax, bx))
+    y = max(0.0, min(ay + ah, by + bh) - max(ay, by))
+    both = x * y
+    return both / max(aw * ah + bw * bh - both, 1e-9)

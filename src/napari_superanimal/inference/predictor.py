@@ -1,0 +1,233 @@
+"""A model applied to frames: detector, crops, heatmaps, keypoints in pixels of the frame."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.inference.crops import cut_batch, letterbox, to_frame
+from napari_superanimal.inference.decode import decode_boxes, decode_keypoints
+from napari_superanimal.inference.likelihood import likelihood
+from napari_superanimal.models.load import LoadedModel
+from napari_superanimal.models.networks import DetectorNet, PoseNet, standardise
+from napari_superanimal.poses.project import facing
+
+WHOLE_FRAME = "whole-frame"
+OWN_DETECTOR = "model"
+Frame = npt.NDArray[np.uint8]
+Network = TypeVar("Network", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Keypoints of the individuals in some frames; NaN where there is nothing.
+
+    xy : (n, A, K, 2) float32 px of the frame; likelihood : (n, A, K) float32;
+    boxes : (n, A, 4) float32 px x, y, width, height; box_scores : (n, A) float32
+    """
+
+    xy: npt.NDArray[np.float32]
+    likelihood: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]
+    box_scores: npt.NDArray[np.float32]
+
+
+@dataclass
+class Shares:
+    """CPU seconds of the calling threads, by stage."""
+
+    detector: float = 0.0
+    pose: float = 0.0
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """The device to run on.
+
+    Raises
+    ------
+    UserError
+        If the device asked for is not there.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not available.get(name, False):
+        raise UserError(f"device {name!r} is not available here", remedy="use --device auto or cpu")
+    return torch.device(name)
+
+
+class Predictor:
+    """Runs a top-down model on frames. Safe to call from several threads at once.
+
+    Parameters
+    ----------
+    model : LoadedModel
+    detector : {"model", "whole-frame"} or LoadedModel
+        Where boxes come from: the model's own detector, the whole frame as one box, or another model's detector.
+    max_individuals : int
+        Most animals per frame.
+    device : {"auto", "cpu", "cuda", "mps"}
+    precision : {"auto", "fp32", "bf16"}
+        "auto" is fp32.
+    flip : bool
+        Average every crop with its mirror image (twice the time, a little more accurate).
+
+    Raises
+    ------
+    UserError
+        If the device is missing or the model has no detector and none is given.
+    """
+
+    def __init__(
+        self,
+        model: LoadedModel,
+        *,
+        detector: LoadedModel | Literal["model", "whole-frame"] = OWN_DETECTOR,
+        max_individuals: int = 1,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int = 16,
+        flip: bool = False,
+    ) -> None:
+        self.model = model
+        self.card = model.card
+        self.space = model.space
+        self.max_individuals = max_individuals
+        self.device = pick_device(device)
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.batch_size = batch_size
+        self.flip = flip
+        self.whole_frame = detector == WHOLE_FRAME
+        source = model if isinstance(detector, str) else detector
+        if not self.whole_frame and source.detector is None:
+            raise UserError(
+                f"model {source.card.name!r} has no detector",
+                remedy="choose --detector whole-frame, or a model that has one",
+            )
+        self.detector_name = WHOLE_FRAME if self.whole_frame else source.card.name
+        self.detector_threshold = source.card.detector_threshold
+        self._pose: PoseNet = self._ready(model.pose)
+        self._detector: DetectorNet | None = None
+        if not self.whole_frame and source.detector is not None:
+            self._detector = self._ready(source.detector)
+        self._calibration = {k: v.to(self.device) for k, v in model.calibration.items()}
+        self._channels = np.array([self.space.index(k) for k in self.card.keypoints])
+        # channels that trade places in the mirror image; near and far ones do not
+        order = {k: i for i, k in enumerate(self.card.keypoints)}
+        swap = list(range(len(order)))
+        if not self.card.side_canonical:
+            for left, right in self.space.pairs:
+                if left in order and right in order:
+                    swap[order[left]], swap[order[right]] = order[right], order[left]
+        self._mirror = torch.tensor(swap, device=self.device)
+        self.shares = Shares()
+
+    def _ready(self, network: Network) -> Network:
+        ready = copy.deepcopy(network).to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return ready.eval()
+
+    @property
+    def individuals(self) -> tuple[str, ...]:
+        """Names of the columns, as SuperAnimal's files call them."""
+        return tuple(f"animal{i}" for i in range(self.max_individuals))
+
+    @property
+    def scorer(self) -> str:
+        """Name in files: the model, and the detector where it is not the model's own."""
+        own = self.detector_name == self.card.name
+        return self.card.name if own else f"{self.card.name}_{self.detector_name}"
+
+    def prepare(self, images: Tensor) -> Tensor:
+        """uint8 images (N, 3, H, W) as the networks want them, on the device."""
+        return standardise(images.to(self.device)).to(self.dtype, memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def detect(self, frames: Sequence[Frame]) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+        """Boxes (M, 4) and scores (M,) per frame, best first, px of the frame."""
+        if self._detector is None:
+            return [(np.array([[0.0, 0.0, f.shape[1], f.shape[0]]]), np.array([1.0])) for f in frames]
+        config = self._detector.config
+        boxes, scales = [], []
+        for frame in frames:
+            image, scale = letterbox(frame, config.input_size)
+            boxes.append(image)
+            scales.append(scale)
+        out = self._detector(self.prepare(torch.stack(boxes)))
+        found = decode_boxes(
+            out.heatmaps.cpu(), out.boxes.cpu(), config.stride, self.max_individuals, self.detector_threshold
+        )
+        results = []
+        for (box, score), scale in zip(found, scales, strict=True):
+            in_frame = box.double().numpy().reshape(-1, 4)
+            in_frame[:, :2] = (in_frame[:, :2] + 0.5) / scale - 0.5
+            in_frame[:, 2:] /= scale
+            results.append((in_frame, score.double().numpy()))
+        return results
+
+    @torch.inference_mode()
+    def pose(self, frames: Sequence[Frame], boxes: npt.NDArray[np.float64]) -> tuple[npt.NDArray, npt.NDArray]:
+        """Keypoints (N, K, 2) px of the frame and likelihood (N, K) for N boxes (N, 4), one frame each."""
+        k = len(self.space)
+        xy, sure = np.full((len(boxes), k, 2), np.nan), np.full((len(boxes), k), np.nan)
+        size = self._pose.config.input_size
+        for start in range(0, len(boxes), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            crops, squares = cut_batch(list(frames[part]), boxes[part], self.card.context, size)
+            at, confidence = self._forward(self.prepare(crops))
+            xy[part, self._channels] = to_frame(at.cpu().numpy(), squares, size)
+            sure[part, self._channels] = confidence.cpu().numpy()
+        return self._sides(xy, sure) if self.card.side_canonical else (xy, sure)
+
+    def _forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+        out = self._pose(crops)
+        heatmaps, offsets, embedding = out.heatmaps.float(), out.offsets.float(), out.embedding.float()
+        if self.flip:
+            mirrored = self._pose(crops.flip(-1))
+            back = mirrored.heatmaps.float().flip(-1)[:, self._mirror]
+            heatmaps = (heatmaps + back) / 2
+            n, _, h, w = offsets.shape
+            shift = mirrored.offsets.float().flip(-1).view(n, -1, 2, h, w)[:, self._mirror]
+            shift = shift * torch.tensor([-1.0, 1.0], device=shift.device)[:, None, None]
+            offsets = (offsets + shift.reshape(n, -1, h, w)) / 2
+        at, confidence = decode_keypoints(heatmaps, offsets, self._pose.config.stride)
+        return at, likelihood(confidence, embedding, self._calibration)
+
+    def _sides(self, xy: npt.NDArray, sure: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray]:
+        """Near and far keypoints (N, K, 2) renamed to left and right by the way the animal faces."""
+        right = facing(xy, self.space, sure) > 0
+        xy[right], sure[right] = xy[right][:, self.space.swap], sure[right][:, self.space.swap]
+        return xy, sure
+
+    def __call__(self, frames: Sequence[Frame]) -> Predictions:
+        """Boxes, then keypoints, of n frames (H, W, 3) uint8 RGB."""
+        started = time.thread_time()
+        detected = self.detect(frames)
+        between = time.thread_time()
+        n, a, k = len(frames), self.max_individuals, len(self.space)
+        owner = [i for i, (b, _) in enumerate(detected) for _ in b]
+        rank = [j for b, _ in detected for j in range(len(b))]
+        boxes = np.concatenate([b for b, _ in detected]) if owner else np.empty((0, 4))
+        scores = np.concatenate([s for _, s in detected]) if owner else np.empty(0)
+        xy = np.full((n, a, k, 2), np.nan, np.float32)
+        sure = np.full((n, a, k), np.nan, np.float32)
+        out_boxes = np.full((n, a, 4), np.nan, np.float32)
+        out_scores = np.full((n, a), np.nan, np.float32)
+        if owner:
+            points, confidence = self.pose([frames[i] for i in owner], boxes)
+            xy[owner, rank], sure[owner, rank] = points, confidence
+            out_boxes[owner, rank], out_scores[owner, rank] = boxes, scores
+        ended = time.thread_time()
+        self.shares.detector += between - started
+        self.shares.pose += ended - between
+        return Predictions(xy, sure, out_boxes, out_scores)

@@ -1,0 +1,42 @@
+"""Which versions and which machine a result comes from, and what the process has used."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+
+#: What a result may depend on.
+PACKAGES = ("napari-superanimal", "torch", "torchvision", "timm", "numpy", "pandas", "tables", "av", "napari")
+
+
+def package_version(name: str) -> str | None:
+    """Installed version, None when absent. Imports nothing."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python, the system and the packages a result may depend on."""
+    found = {"python": platform.python_version(), "platform": platform.platform()}
+    for name in PACKAGES:
+        installed = package_version(name)
+        if installed is not None:
+            found[name] = installed
+    return found
+
+
+def peak_rss_mb() -> float:
+    """Largest resident memory of this process so far, MB; NaN where the system does not tell."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        peak = getattr(psutil.Process().memory_info(), "peak_wset", float("nan"))
+        return float(peak) / 1e6
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # kilobytes on Linux, bytes on macOS
+    return float(peak) / 1e6 if sys.platform == "darwin" else float(peak) * 1024 / 1e6

@@ -1,0 +1,40 @@
+"""Reading a data set of labels for training or evaluation, with the images it needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.poses import Poses
+from napari_superanimal.poses.formats import registry
+
+
+def read_labels(path: Path, *, need_images: bool = True) -> Poses:
+    """Labels of images, without the rows whose image is not there.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, holds no labels, or (where needed) none of its images can be found.
+    """
+    poses = registry.read(path)
+    if not poses.found.any():
+        raise UserError("the data set has no labelled keypoint", path=path, remedy="label some images first")
+    if not need_images:
+        return poses
+    if poses.is_video:
+        raise UserError(
+            "these are poses of a video; images with labels are needed",
+            path=path,
+            remedy="give a DeepLabCut project, a CollectedData table or a COCO file",
+        )
+    there = np.array([poses.image_path(row).is_file() for row in range(len(poses))], bool)
+    if not there.any():
+        raise UserError(
+            f"none of the {len(poses)} images can be found",
+            path=path,
+            remedy=f"put them where the labels say, for instance {poses.image_path(0)}",
+        )
+    return poses if there.all() else poses.take(there)

@@ -1,0 +1,78 @@
+"""The run card: how a file of predictions came about, in JSON beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.jobs.environment import versions
+from napari_superanimal.jobs.files import write_text
+from napari_superanimal.poses import Poses
+
+COMPLETE = "complete"
+CANCELLED = "cancelled"
+
+#: Fields that must agree before a cancelled run may be continued: they change the numbers.
+IDENTITY = ("input_bytes", "model", "detector", "weights_sha256", "frame_range", "max_individuals", "options")
+
+
+def card_path(predictions: Path) -> Path:
+    """Where the run card of a predictions file lies."""
+    return predictions.with_name(f"{predictions.stem}.run.json")
+
+
+def write_card(card: Mapping[str, Any], path: Path) -> None:
+    """Write a run card atomically.
+
+    Raises
+    ------
+    UserError
+        If it cannot be written.
+    """
+    write_text(path, json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """Read a run card.
+
+    Raises
+    ------
+    UserError
+        If it is absent or not a run card.
+    """
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"cannot read the run card ({error})", path=path, remedy="start anew with --overwrite"
+        ) from error
+    if not isinstance(card, dict) or card.get("status") not in (COMPLETE, CANCELLED):
+        raise UserError("not a run card", path=path, remedy="start anew with --overwrite")
+    return card
+
+
+def identity(card: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a card that decides whether two runs are the same work."""
+    return {name: json.loads(json.dumps(card.get(name))) for name in IDENTITY}
+
+
+def quality(poses: Poses, threshold: float) -> dict[str, float | int | None]:
+    """What a reader wants to know first about predictions; None where there is nothing to average."""
+    sure = poses.found & (np.nan_to_num(poses.likelihood) >= threshold)
+    scores = poses.likelihood[poses.found]
+    animals = poses.present.any(1)
+    return {
+        "frames_without_animal": int((~animals).sum()),
+        "share_of_keypoints_above_threshold": float(sure[animals].mean()) if animals.any() else None,
+        "mean_likelihood": float(scores.mean()) if scores.size else None,
+    }
+
+
+def provenance() -> dict[str, Any]:
+    """Fields that every run card has, whatever ran."""
+    return {"kind": "napari-superanimal run card", "versions": versions()}

@@ -1,0 +1,158 @@
+"""Networks: a timm backbone, a small top-down decoder, and one head for poses or one for boxes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, NamedTuple
+
+import timm
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What is needed to build a network again.
+
+    Attributes
+    ----------
+    backbone : str
+        A timm model name.
+    backbone_args : dict
+        Extra arguments of ``timm.create_model`` (narrower channels, for instance).
+    width : int
+        Channels of the decoder.
+    stride : int
+        Input pixels per heatmap cell.
+    input_size : int
+        Side of the square crop (pose) or longest side of the image (detector), px.
+    """
+
+    backbone: str
+    backbone_args: dict[str, Any] = field(default_factory=dict)
+    width: int = 48
+    stride: int = 4
+    input_size: int = 128
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: dict[str, Any]) -> NetworkConfig:
+        return NetworkConfig(**data)
+
+
+class PoseOutput(NamedTuple):
+    """What the pose network gives for crops (N, 3, S, S).
+
+    heatmaps : (N, K, S/stride, S/stride) logits
+    offsets : (N, 2K, S/stride, S/stride), cells; channels 2k and 2k+1 are x and y of keypoint k
+    embedding : (N, C) pooled features, for judging how familiar a crop looks
+    """
+
+    heatmaps: Tensor
+    offsets: Tensor
+    embedding: Tensor
+
+
+class DetectorOutput(NamedTuple):
+    """What the detector gives for images (N, 3, H, W).
+
+    heatmaps : (N, 1, H/stride, W/stride) logits of animals' centres
+    boxes : (N, 4, H/stride, W/stride): centre offset x, y in cells and log of width, height in cells
+    """
+
+    heatmaps: Tensor
+    boxes: Tensor
+
+
+def conv_block(inputs: int, outputs: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, 3, padding=1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+class Trunk(nn.Module):
+    """Backbone and decoder: images (N, 3, H, W) to features (N, width, H/stride, W/stride)."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        hrnet = {"feature_location": ""} if config.backbone.startswith("hrnet") else {}
+        backbone = timm.create_model(
+            config.backbone, features_only=True, pretrained=False, **hrnet, **config.backbone_args
+        )
+        reductions = backbone.feature_info.reduction()
+        wanted = [i for i, r in enumerate(reductions) if r >= config.stride]
+        # a backbone may list a stride twice; the later map has seen more of the network
+        keep = [i for n, i in enumerate(wanted) if n + 1 == len(wanted) or reductions[wanted[n + 1]] != reductions[i]]
+        self.backbone = backbone
+        self.keep = keep
+        channels = [backbone.feature_info.channels()[i] for i in keep]
+        self.laterals = nn.ModuleList(nn.Conv2d(c, config.width, 1) for c in channels)
+        self.smooth = nn.ModuleList(conv_block(config.width, config.width) for _ in channels[:-1])
+        self.embedding_size = channels[-1]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        maps = self.backbone(images)
+        maps = [maps[i] for i in self.keep]
+        x = self.laterals[-1](maps[-1])
+        for level in range(len(maps) - 2, -1, -1):
+            lateral = self.laterals[level](maps[level])
+            x = F.interpolate(x, size=lateral.shape[-2:], mode="nearest") + lateral
+            x = self.smooth[level](F.relu(x))
+        return x, maps[-1].mean((-2, -1))
+
+
+class PoseNet(nn.Module):
+    """Heatmaps and sub-cell offsets of keypoints in a square crop of one animal."""
+
+    def __init__(self, config: NetworkConfig, keypoints: int) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = Trunk(config)
+        self.mix = conv_block(config.width, config.width)
+        self.heatmaps = nn.Conv2d(config.width, keypoints, 1)
+        self.offsets = nn.Conv2d(config.width, 2 * keypoints, 1)
+        reset_head(self.heatmaps, self.offsets)
+
+    def forward(self, crops: Tensor) -> PoseOutput:
+        features, embedding = self.trunk(crops)
+        features = self.mix(features)
+        return PoseOutput(self.heatmaps(features), self.offsets(features), embedding)
+
+
+class DetectorNet(nn.Module):
+    """Centres and sizes of animals in a whole image."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.trunk = Trunk(config)
+        self.mix = conv_block(config.width, config.width)
+        self.heatmaps = nn.Conv2d(config.width, 1, 1)
+        self.boxes = nn.Conv2d(config.width, 4, 1)
+        reset_head(self.heatmaps, self.boxes)
+
+    def forward(self, images: Tensor) -> DetectorOutput:
+        features = self.mix(self.trunk(images)[0])
+        return DetectorOutput(self.heatmaps(features), self.boxes(features))
+
+
+def reset_head(heatmaps: nn.Conv2d, rest: nn.Conv2d) -> None:
+    """A fresh head starts by saying "nothing here", so that training does not begin with a shock."""
+    for layer in (heatmaps, rest):
+        nn.init.normal_(layer.weight, std=0.01)
+        nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    nn.init.constant_(heatmaps.bias, -4.0)  # type: ignore[arg-type]
+
+
+def standardise(images: Tensor) -> Tensor:
+    """uint8 or 0..255 images (N, 3, H, W) to float32 with mean 0 and deviation 1 per image.
+
+    Taking brightness and contrast out of every image removes most of what differs between cameras.
+    """
+    x = images.float()
+    mean = x.mean((-3, -2, -1), keepdim=True)
+    deviation = x.std((-3, -2, -1), keepdim=True)
+    return (x - mean) / (deviation + 5.0)

@@ -1,0 +1,143 @@
+"""Which models there are: those shipped with the package and those the user made or imported."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformdirs import user_data_path
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.jobs.files import unwritable
+from napari_superanimal.models.card import CARD_FILE, ModelCard, read_card
+
+HOME_VARIABLE = "SUPERANIMAL_HOME"
+DEFAULT_MODEL = "mouse-topview-mini"
+
+
+@dataclass(frozen=True)
+class ModelRef:
+    """A model's card and the folder its weights are in."""
+
+    card: ModelCard
+    folder: Path
+
+    @property
+    def shipped(self) -> bool:
+        """Comes with the package (and cannot be removed)."""
+        return self.folder.parent == _shipped_folder()
+
+
+def models_home() -> Path:
+    """Folder of the user's own models; the environment variable SUPERANIMAL_HOME moves it."""
+    chosen = os.environ.get(HOME_VARIABLE)
+    base = Path(chosen).expanduser() if chosen else user_data_path("napari-superanimal", appauthor=False)
+    return base / "models"
+
+
+def _shipped_folder() -> Path:
+    return Path(__file__).parent / "weights"
+
+
+def list_models() -> list[ModelRef]:
+    """Shipped models first, then the user's by name. A folder with a broken card is left out here;
+    `find_model` says what is wrong with it."""
+    found: dict[str, ModelRef] = {}
+    for base in (_shipped_folder(), models_home()):
+        if not base.is_dir():
+            continue
+        for folder in sorted(base.iterdir()):
+            if (folder / CARD_FILE).is_file():
+                try:
+                    ref = ModelRef(read_card(folder), folder)
+                except UserError:
+                    continue
+                found.setdefault(ref.card.name, ref)
+    return list(found.values())
+
+
+def find_model(name: str | Path) -> ModelRef:
+    """A model by name, or by the folder that train or finetune wrote.
+
+    Raises
+    ------
+    UserError
+        If there is no such model; names those there are.
+    """
+    for ref in list_models():
+        if ref.card.name == str(name):
+            return ref
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return ModelRef(read_card(folder), folder)
+    if (models_home() / str(name)).is_dir():
+        return ModelRef(read_card(models_home() / str(name)), models_home() / str(name))
+    names = ", ".join(ref.card.name for ref in list_models())
+    raise UserError(f"no model is called {str(name)!r}", remedy=f"use one of: {names}; or give a model folder")
+
+
+def import_model(folder: Path, *, overwrite: bool = False) -> ModelRef:
+    """Copy a model folder among the user's models.
+
+    Raises
+    ------
+    UserError
+        If it is no model, its files do not match its card, or a model of that name exists already.
+    """
+    card = read_card(folder)
+    verify(ModelRef(card, folder))
+    if any(ref.card.name == card.name and ref.shipped for ref in list_models()):
+        raise UserError(f"{card.name!r} is the name of a model that comes with the package", path=folder,
+                        remedy="give the model another name in its card.json")
+    target = models_home() / card.name
+    if target.resolve() == folder.resolve():
+        return ModelRef(card, folder)
+    if target.exists() and not overwrite:
+        raise UserError(f"a model called {card.name!r} exists already", path=target, remedy="pass --overwrite to replace it")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=".import-"))
+        try:
+            for name in (CARD_FILE, *card.sha256):
+                shutil.copyfile(folder / name, staging / name)
+            if target.exists():
+                shutil.rmtree(target)
+            staging.rename(target)
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise unwritable(target, error) from error
+    return ModelRef(read_card(target), target)
+
+
+def sha256(path: Path) -> str:
+    """Checksum of a file, hexadecimal."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def verify(ref: ModelRef) -> None:
+    """Check that a model's weight files are the ones its card names.
+
+    Raises
+    ------
+    UserError
+        If a file is missing or has changed.
+    """
+    for name, expected in ref.card.sha256.items():
+        path = ref.folder / name
+        if not path.is_file():
+            raise UserError("the weight file is missing", path=path, remedy="install or import the model again")
+        if sha256(path) != expected:
+            raise UserError(
+                "the weight file does not match its card (damaged or exchanged)",
+                path=path,
+                remedy="install or import the model again",
+            )

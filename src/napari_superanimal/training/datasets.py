@@ -1,0 +1,89 @@
+"""Labelled data for training: read, carried into the space, split, merged."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.keypoints import ConversionTable, KeypointSpace, find_table, load_table
+from napari_superanimal.poses import Poses, merge, project
+from napari_superanimal.poses.formats import registry
+from napari_superanimal.training.config import DatasetConfig, TrainConfig
+
+
+def table_for(poses: Poses, table: str, space: KeypointSpace, folder: Path = Path()) -> ConversionTable:
+    """The conversion table asked for, or the one that the keypoint names call for.
+
+    Raises
+    ------
+    UserError
+        If none is given and the names explain nothing.
+    """
+    if table:
+        beside = folder / table
+        return load_table(beside if beside.is_file() else table)
+    found = find_table(poses.keypoints, space)
+    if found is None:
+        raise UserError(
+            f"cannot tell which keypoints of {space.name} {', '.join(poses.keypoints[:5])}... are",
+            path=poses.root,
+            remedy="give a conversion table (CSV with `source,keypoint`)",
+        )
+    return found
+
+
+def validation_rows(poses: Poses, rule: str, folder: Path) -> npt.NDArray[np.bool_]:
+    """Rows that a rule keeps for validation: ``match:REGEX`` on image paths, or a file of image names.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, or no row or every row is chosen.
+    """
+    if not rule:
+        return np.zeros(len(poses), bool)
+    if rule.startswith("match:"):
+        pattern = re.compile(rule.removeprefix("match:"))
+        chosen = np.array([bool(pattern.search(name)) for name in poses.images])
+    else:
+        path = folder / rule
+        if not path.is_file():
+            raise UserError("the list of validation images is missing", path=path, remedy="correct the recipe")
+        names = {n for n in path.read_text(encoding="utf-8").splitlines() if n and not n.startswith("#")}
+        chosen = np.array([Path(name).name in names or name in names for name in poses.images])
+    if not chosen.any() or chosen.all():
+        raise UserError(
+            f"validation rule {rule!r} chooses {int(chosen.sum())} of {len(poses)} images",
+            path=poses.root,
+            remedy="validate on some animals or sessions and train on the others",
+        )
+    return chosen
+
+
+def load_dataset(dataset: DatasetConfig, space: KeypointSpace, data: Path, folder: Path) -> tuple[Poses, Poses]:
+    """(training, validation) rows of a dataset in `space`; rows without a picture are left out."""
+    source = Path(dataset.path) if Path(dataset.path).is_absolute() else data / dataset.path
+    poses = registry.read(source)
+    if poses.is_video:
+        raise UserError("a training set needs labelled images", path=source, remedy="convert it first")
+    poses = poses.take(np.array([poses.image_path(i).is_file() for i in range(len(poses))], bool))
+    if not poses.found.any():
+        raise UserError("no labelled image of this dataset can be found", path=source,
+                        remedy="put the images where the labels say")
+    poses = project(poses, table_for(poses, dataset.table, space, folder), space)
+    poses = replace(poses, sources=(dataset.name,) * len(poses))
+    held = validation_rows(poses, dataset.validation, folder)
+    return poses.take(~held), poses.take(held)
+
+
+def load_datasets(config: TrainConfig, space: KeypointSpace, data: Path) -> tuple[Poses, Poses]:
+    """All file datasets of a recipe, merged: (training, validation)."""
+    parts = [load_dataset(d, space, data, config.folder) for d in config.datasets if not d.rendered]
+    names = [d.name for d in config.datasets if not d.rendered]
+    training = merge([t for t, _ in parts], names)
+    return training, merge([v for _, v in parts], names)

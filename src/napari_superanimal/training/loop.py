@@ -1,0 +1,163 @@
+"""The training loop: averaged weights, cosine schedule, checkpoints, cancel and resume."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.jobs.files import atomic_path
+from napari_superanimal.jobs.progress import CancelToken, Cancelled, Meter, ProgressCallback
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """Optimisation.
+
+    Attributes
+    ----------
+    steps, batch_size : int
+    learning_rate : float
+        Peak; warmed up over the first 5 % of the steps (200 at most), then a cosine down to 1 %.
+    weight_decay : float
+    average : float
+        Decay of the moving average of the weights, which is what is validated and kept.
+    validate_every : int
+        Steps between validations.
+    seed : int
+    """
+
+    steps: int = 2000
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    average: float = 0.998
+    validate_every: int = 250
+    seed: int = 0
+
+
+def learning_rate(step: int, config: LoopConfig) -> float:
+    """Learning rate of a step."""
+    warm = max(1, min(200, config.steps // 20))
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    done = (step - warm) / max(1, config.steps - warm)
+    return config.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(done, 1.0))))
+
+
+def run(
+    network: nn.Module,
+    batch_loss: Callable[[nn.Module, np.random.Generator], Tensor],
+    config: LoopConfig,
+    *,
+    validate: Callable[[nn.Module], dict[str, float]] | None = None,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    on_progress: ProgressCallback | None = None,
+    token: CancelToken | None = None,
+    message: str = "training",
+) -> nn.Module:
+    """Train and return the averaged network, in evaluation mode.
+
+    Parameters
+    ----------
+    batch_loss : callable
+        Draws a batch with the generator given and returns its loss. Randomness depends on seed and step only,
+        so that a resumed run draws what an uninterrupted one would have drawn.
+    validate : callable
+        Figures of a network on held-out data, reported as progress values.
+    checkpoint : Path
+        Where state is saved at every validation, at the end and when cancelled.
+
+    Raises
+    ------
+    Cancelled
+        After the state was saved.
+    UserError
+        If `resume` is asked for and the checkpoint cannot be read or does not fit, or if the loss is not finite.
+    """
+    torch.manual_seed(config.seed)
+    average = copy.deepcopy(network).eval()
+    optimizer = torch.optim.AdamW(
+        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+    )
+    first = 0
+    if resume and checkpoint is not None and checkpoint.is_file():
+        first = _restore(checkpoint, network, average, optimizer)
+    meter = Meter(config.steps, start=first)
+    smooth: float | None = None
+
+    def save(step: int) -> None:
+        if checkpoint is not None:
+            state: dict[str, Any] = {
+                "network": network.state_dict(),
+                "average": average.state_dict(),
+                "optimizer": optimizer.state_dict(),
+                "step": step,
+            }
+            with atomic_path(checkpoint) as temporary:
+                torch.save(state, temporary)
+
+    network.train()
+    for step in range(first, config.steps):
+        if token is not None and token.cancelled:
+            save(step)
+            raise Cancelled(f"stopped after {step} of {config.steps} steps")
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, config)
+        loss = batch_loss(network, np.random.default_rng((config.seed, step)))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), 5.0)
+        optimizer.step()
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise UserError(
+                f"training went wrong at step {step}: the loss is not a number",
+                remedy="start again with a smaller learning rate",
+            )
+        smooth = value if smooth is None else 0.98 * smooth + 0.02 * value
+        _average(average, network, min(config.average, (step + 1) / (step + 10)))
+        values: dict[str, Any] = {"step": step + 1, "loss": smooth}
+        last = step + 1 == config.steps
+        if validate is not None and (last or (step + 1) % config.validate_every == 0):
+            values |= validate(average)
+            save(step + 1)
+        elif last:
+            save(step + 1)
+        if on_progress is not None:
+            on_progress(meter.at(step + 1, message, **values))
+    return average.eval()
+
+
+@torch.no_grad()
+def _average(average: nn.Module, network: nn.Module, decay: float) -> None:
+    for kept, new in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if kept.dtype.is_floating_point:
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
+
+
+def _restore(path: Path, network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimizer.load_state_dict(state["optimizer"])
+        return int(state["step"])
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(
+            f"cannot resume from this checkpoint ({reason})",
+            path=path,
+            remedy="start without --resume, or use the settings the run was started with",
+        ) from error

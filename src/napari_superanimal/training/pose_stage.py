@@ -1,0 +1,110 @@
+"""Training the pose network on crops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+
+from napari_superanimal.inference.decode import decode_keypoints
+from napari_superanimal.models.networks import NetworkConfig, PoseNet, standardise
+from napari_superanimal.training.augment import Augmentation, draw_affines, photometric, warp_images, warp_points
+from napari_superanimal.training.samples import PoseSamples
+from napari_superanimal.training.targets import keypoint_targets, pose_loss
+
+
+def pose_batches(
+    samples: PoseSamples,
+    config: NetworkConfig,
+    augmentation: Augmentation,
+    batch_size: int,
+    *,
+    swap: npt.NDArray[np.int64] | None,
+    masking: bool = True,
+) -> Callable[[nn.Module, np.random.Generator], Tensor]:
+    """A function that draws a batch and gives its loss.
+
+    Parameters
+    ----------
+    swap : (K,) permutation or None
+        Channels that trade places when a crop is mirrored; None where channels mean near and far.
+    masking : bool
+        False trains undefined keypoints as absent (the paper's naive baseline).
+    """
+    weight = samples.weight.astype(np.float64)
+    chance = weight / weight.sum()
+    crops = samples.crops
+    xy = torch.from_numpy(samples.xy)
+    visibility = torch.from_numpy(samples.visibility.astype(np.int64))
+    if not masking:
+        visibility = visibility.clamp_min(0)
+    exchange = None if swap is None else torch.from_numpy(np.asarray(swap))
+    size = crops.shape[-1]
+
+    def loss(network: nn.Module, rng: np.random.Generator) -> Tensor:
+        index = torch.from_numpy(rng.choice(len(crops), batch_size, p=chance))
+        affines = draw_affines(batch_size, config.input_size, augmentation, rng)
+        images = warp_images(crops[index], affines, config.input_size)
+        points = warp_points(xy[index], affines, size, config.input_size)
+        codes = visibility[index]
+        if exchange is not None:
+            mirrored = affines.mirrored[:, None]
+            codes = torch.where(mirrored, codes[:, exchange], codes)
+            points = torch.where(mirrored[..., None], points[:, exchange], points)
+        images = standardise(photometric(images, augmentation.photometric, rng))
+        heat, shift, counts = keypoint_targets(
+            points, codes, config.stride, config.input_size // config.stride
+        )
+        out = network(images.to(memory_format=torch.channels_last))
+        return pose_loss(out.heatmaps, out.offsets, heat, shift, counts)
+
+    return loss
+
+
+def centre_crops(samples: PoseSamples, size: int) -> tuple[Tensor, npt.NDArray[np.float32]]:
+    """The crops as the network sees them at inference, (N, 3, size, size) uint8, and keypoints in their pixels."""
+    room = samples.crops.shape[-1]
+    margin = (room - size) // 2
+    return samples.crops[:, :, margin : margin + size, margin : margin + size], samples.xy - margin
+
+
+@torch.inference_mode()
+def predict_samples(
+    network: PoseNet, samples: PoseSamples, batch_size: int = 32
+) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Tensor, npt.NDArray[np.float32]]:
+    """Keypoints (N, K, 2) and truth (N, K, 2) in crop px, confidence (N, K), embeddings (N, C)."""
+    network.eval()
+    crops, truth = centre_crops(samples, network.config.input_size)
+    points, confidences, embeddings = [], [], []
+    for start in range(0, len(crops), batch_size):
+        out = network(standardise(crops[start : start + batch_size]).to(memory_format=torch.channels_last))
+        at, confidence = decode_keypoints(out.heatmaps, out.offsets, network.config.stride)
+        points.append(at.numpy())
+        confidences.append(confidence.numpy())
+        embeddings.append(out.embedding)
+    return np.concatenate(points), np.concatenate(confidences), torch.cat(embeddings), truth
+
+
+def pose_validator(samples: PoseSamples, context: float) -> Callable[[nn.Module], dict[str, float]]:
+    """Mean error (crop px, frame px unknown here) and PCK relative to the box, per source dataset."""
+    sources = np.array(samples.source)
+
+    def validate(network: nn.Module) -> dict[str, float]:
+        assert isinstance(network, PoseNet)
+        at, _, _, truth = predict_samples(network, samples)
+        error = np.linalg.norm(at - truth, axis=-1)
+        labelled = (samples.visibility > 0) & np.isfinite(error)
+        # the crop is `context` times the box's longer side
+        side = network.config.input_size / context
+        figures = {"val_error": float(error[labelled].mean() / side)}
+        for source in dict.fromkeys(samples.source):
+            chosen = labelled & (sources == source)[:, None]
+            if chosen.any():
+                figures[f"{source}/error"] = float(error[chosen].mean() / side)
+                figures[f"{source}/within_5pct"] = float((error[chosen] < 0.05 * side).mean())
+        return figures
+
+    return validate

@@ -1,0 +1,96 @@
+"""Targets, masks and losses. Undefined keypoints (visibility -1) weigh exactly nothing."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+#: Width of the target gaussian in heatmap cells.
+SIGMA = 1.5
+#: Offsets are learned within this distance of the keypoint, in cells.
+OFFSET_REACH = 2.0
+
+
+def cell_grid(height: int, width: int) -> Tensor:
+    """Cell indices (2, H, W) as x, y."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return torch.stack([x, y]).float()
+
+
+def keypoint_targets(xy: Tensor, visibility: Tensor, stride: int, cells: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Heatmaps, offsets and weights for crops.
+
+    Parameters
+    ----------
+    xy : (N, K, 2) px of the crop, NaN where missing
+    visibility : (N, K)
+        -1 weighs nothing; 0 (defined, not labelled here) is trained as absent; 1 and 2 are drawn.
+    stride, cells : int
+        Crop pixels per cell; cells per side.
+
+    Returns
+    -------
+    heat : (N, K, H, W), 0..1
+    offsets : (N, K, 2, H, W) cells from the cell's centre to the keypoint
+    weight : (N, K)
+    """
+    at = (xy + 0.5) / stride - 0.5
+    drawn = (visibility > 0) & torch.isfinite(xy).all(-1)
+    # a keypoint outside the crop is absent, as far as the network can see
+    drawn &= ((at > -0.5) & (at < cells - 0.5)).all(-1)
+    safe = torch.where(drawn[..., None], at, torch.full_like(at, -1e4))
+    offsets = safe[..., None, None] - cell_grid(cells, cells)
+    heat = torch.exp(-(offsets**2).sum(2) / (2 * SIGMA**2))
+    return heat, offsets, (visibility >= 0).float()
+
+
+def pose_loss(
+    heatmaps: Tensor, offsets: Tensor, heat: Tensor, shift: Tensor, weight: Tensor, norm: Tensor | None = None
+) -> Tensor:
+    """Masked loss of heatmaps (N, K, H, W) logits and offsets (N, 2K, H, W).
+
+    Binary cross-entropy in which positive cells count more, plus a smooth L1 on offsets near the keypoint. Both
+    are sums over defined keypoints divided by their number `norm`: under gradient accumulation or several
+    processes pass the number over all parts, so that parts with few keypoints do not weigh more.
+    Gradients of undefined keypoints are exactly zero (paper, Methods: keypoint gradient masking).
+    """
+    n, k, h, w = heatmaps.shape
+    total = weight.sum() if norm is None else norm
+    total = total.clamp_min(1.0)
+    cell = F.binary_cross_entropy_with_logits(heatmaps, heat, reduction="none") * (1 + 20 * heat)
+    heat_loss = (cell.mean((-2, -1)) * weight).sum() / total
+    near = (shift.square().sum(2) < OFFSET_REACH**2).float()
+    distance = F.smooth_l1_loss(offsets.view(n, k, 2, h, w), shift.clamp(-3, 3), reduction="none", beta=0.25)
+    per_keypoint = (distance.sum(2) * near).sum((-2, -1)) / near.sum((-2, -1)).clamp_min(1.0)
+    return heat_loss + 0.1 * (per_keypoint * weight).sum() / total
+
+
+def box_targets(boxes: list[Tensor], stride: int, cells: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Centre heatmaps (N, 1, H, W), box values (N, 4, H, W) and where they count (N, 1, H, W)."""
+    heat = torch.zeros(len(boxes), 1, cells, cells)
+    values = torch.zeros(len(boxes), 4, cells, cells)
+    near = torch.zeros(len(boxes), 1, cells, cells)
+    grid = cell_grid(cells, cells)
+    for i, each in enumerate(boxes):
+        for x, y, w, h in each.tolist():
+            centre = torch.tensor([(x + w / 2 + 0.5) / stride - 0.5, (y + h / 2 + 0.5) / stride - 0.5])
+            if not ((centre > -0.5) & (centre < cells - 0.5)).all():
+                continue
+            offset = centre[:, None, None] - grid
+            sigma = max(1.0, 0.1 * min(w, h) / stride)
+            bump = torch.exp(-offset.square().sum(0) / (2 * sigma**2))
+            stronger = bump > heat[i, 0]
+            heat[i, 0] = torch.where(stronger, bump, heat[i, 0])
+            here = stronger & (bump > 0.3)
+            size = torch.tensor([max(w, 1.0), max(h, 1.0)]).div(stride).log()
+            values[i] = torch.where(here, torch.cat([offset, size[:, None, None].expand(2, cells, cells)]), values[i])
+            near[i, 0] = torch.maximum(near[i, 0], here.float())
+    return heat, values, near
+
+
+def detector_loss(heatmaps: Tensor, boxes: Tensor, heat: Tensor, values: Tensor, near: Tensor) -> Tensor:
+    """Cross-entropy with more weight on centres, plus a smooth L1 on box values near them."""
+    cell = F.binary_cross_entropy_with_logits(heatmaps, heat, reduction="none") * (1 + 20 * heat)
+    distance = F.smooth_l1_loss(boxes, values, reduction="none", beta=0.1)
+    return cell.mean() * 10 + (distance * near).sum() / near.sum().clamp_min(1.0)

@@ -1,0 +1,238 @@
+"""A model from labelled datasets: unify, mask, train the pose network and the detector, write the folder."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.jobs.progress import CancelToken, Progress, ProgressCallback
+from napari_superanimal.keypoints import KeypointSpace, load_space
+from napari_superanimal.models.card import ModelCard
+from napari_superanimal.models.load import save_model
+from napari_superanimal.models.networks import DetectorNet, PoseNet
+from napari_superanimal.poses import Poses, merge
+from napari_superanimal.training.config import TrainConfig
+from napari_superanimal.training.datasets import load_datasets
+from napari_superanimal.training.detector_stage import detector_batches, detector_validator
+from napari_superanimal.training.loop import run
+from napari_superanimal.training.pose_stage import pose_batches, pose_validator
+from napari_superanimal.training.rendered import rendered_dataset
+from napari_superanimal.training.samples import (
+    FrameReader,
+    PoseSamples,
+    gather_image_samples,
+    gather_pose_samples,
+    read_image,
+)
+
+POSE_CHECKPOINT = "pose.checkpoint.pt"
+DETECTOR_CHECKPOINT = "detector.checkpoint.pt"
+
+
+def train(
+    config: TrainConfig,
+    data: Path,
+    out: Path,
+    *,
+    on_progress: ProgressCallback | None = None,
+    token: CancelToken | None = None,
+    resume: bool = False,
+) -> Path:
+    """Train a model and write it to `out`.
+
+    Parameters
+    ----------
+    config : TrainConfig
+    data : Path
+        Folder that the recipe's dataset paths are relative to.
+    out : Path
+        Model folder: card.json, pose.safetensors, detector.safetensors; checkpoints while running.
+    resume : bool
+        Continue from the checkpoints in `out`.
+
+    Raises
+    ------
+    UserError
+        If data cannot be read, tables do not fit, or `out` cannot be written.
+    Cancelled
+        When stopped; the checkpoint is kept.
+    """
+    tell = on_progress or (lambda _: None)
+    space = load_space(config.space)
+    tell(Progress(0, 0, message="reading labelled images"))
+    training, validation = load_datasets(config, space, data)
+    known = known_keypoints(training, space)
+    reader: FrameReader = read_image
+    if extra := [d for d in config.datasets if d.rendered]:
+        tell(Progress(0, 0, message="rendering pictures"))
+        drawn, read_drawn = rendered_dataset(extra[0].rendered, known, space, config.pose.loop.seed, extra[0].name)
+        training = _join(training, drawn)
+        reader = _either(read_drawn)
+    weights = {d.name: d.weight for d in config.datasets}
+
+    samples = gather_pose_samples(
+        training,
+        space,
+        input_size=config.pose.network.input_size,
+        context=config.context,
+        side_canonical=config.side_canonical,
+        weights=weights,
+        reader=reader,
+    )
+    held = None
+    if validation.found.any():
+        held = gather_pose_samples(
+            validation,
+            space,
+            input_size=config.pose.network.input_size,
+            context=config.context,
+            side_canonical=config.side_canonical,
+        )
+    channels = [k for i, k in enumerate(space.keypoints) if (samples.visibility[:, i] > 0).any()]
+    pose = train_pose(config, space, channels, samples, held, out, tell, token, resume)
+
+    detector = None
+    if config.detector is not None:
+        size = config.detector.network.input_size
+        images = gather_image_samples(training, input_size=size, weights=weights, reader=reader)
+        check = None
+        if held is not None:
+            check = detector_validator(gather_image_samples(validation, input_size=size), 0.3)
+        loop = config.detector.loop
+        trained = run(
+            DetectorNet(config.detector.network),
+            detector_batches(images, config.detector.network, config.detector.augmentation, loop.batch_size),
+            loop,
+            validate=check,
+            checkpoint=out / DETECTOR_CHECKPOINT,
+            resume=resume,
+            on_progress=tell,
+            token=token,
+            message="training the detector",
+        )
+        assert isinstance(trained, DetectorNet)
+        detector = trained
+    card = make_card(config, space, channels, training)
+    save_model(card, pose, detector, out)
+    return out
+
+
+def train_pose(
+    config: TrainConfig,
+    space: KeypointSpace,
+    channels: list[str],
+    samples: PoseSamples,
+    held: PoseSamples | None,
+    out: Path,
+    tell: ProgressCallback,
+    token: CancelToken | None,
+    resume: bool,
+) -> PoseNet:
+    """The pose stage on samples in the whole space, for the channels that are trained."""
+    chosen = np.array([space.index(k) for k in channels])
+    swap = None if config.side_canonical else channel_swap(channels, space)
+    loop = config.pose.loop
+    trained = run(
+        PoseNet(config.pose.network, len(channels)),
+        pose_batches(
+            select(samples, chosen),
+            config.pose.network,
+            config.pose.augmentation,
+            loop.batch_size,
+            swap=swap,
+            masking=config.masking,
+        ),
+        loop,
+        validate=None if held is None else pose_validator(select(held, chosen), config.context),
+        checkpoint=out / POSE_CHECKPOINT,
+        resume=resume,
+        on_progress=tell,
+        token=token,
+        message="training the pose network",
+    )
+    assert isinstance(trained, PoseNet)
+    return trained
+
+
+def known_keypoints(poses: Poses, space: KeypointSpace) -> set[str]:
+    """Keypoints that are labelled somewhere."""
+    return {k for i, k in enumerate(space.keypoints) if poses.found[..., i].any()}
+
+
+def channel_swap(channels: list[str], space: KeypointSpace) -> npt.NDArray[np.int64]:
+    """Permutation of channels under a mirror; a channel whose partner is not trained stays."""
+    order = {k: i for i, k in enumerate(channels)}
+    swap = np.arange(len(channels))
+    for left, right in space.pairs:
+        if left in order and right in order:
+            swap[order[left]], swap[order[right]] = order[right], order[left]
+    return swap
+
+
+def select(samples: PoseSamples, channels: npt.NDArray[np.int64]) -> PoseSamples:
+    """Samples with the keypoints given."""
+    return replace(samples, xy=samples.xy[:, channels], visibility=samples.visibility[:, channels])
+
+
+def make_card(config: TrainConfig, space: KeypointSpace, channels: list[str], training: Poses) -> ModelCard:
+    """The card of a trained model; figures are added by its evaluation."""
+    counts = {name: sum(s == name for s in training.sources) for name in dict.fromkeys(training.sources)}
+    trained_on = tuple(
+        {"name": d.name, "images": counts.get(d.name, 0), "licence": d.licence, "source": d.source}
+        for d in config.datasets
+    )
+    return ModelCard(
+        name=config.name,
+        space=space.to_json(),
+        keypoints=tuple(channels),
+        trained_on=trained_on,
+        pose=config.pose.network.to_json(),
+        detector=config.detector.network.to_json() if config.detector else {},
+        context=config.context,
+        side_canonical=config.side_canonical,
+        created=datetime.date.today().isoformat(),
+        recipe=recipe_of(config),
+        **config.card,
+    )
+
+
+def recipe_of(config: TrainConfig) -> dict[str, Any]:
+    """Settings for the card, without paths of one machine."""
+    data = asdict(config)
+    for key in ("folder", "card", "datasets"):
+        data.pop(key)
+    return data
+
+
+def _join(training: Poses, drawn: Poses) -> Poses:
+    names = [*training.sources, *drawn.sources]
+    return replace(merge([training, drawn], ["", ""]), sources=tuple(names))
+
+
+def _either(read_drawn: Callable[[Poses, int], npt.NDArray[np.uint8]]) -> FrameReader:
+    def read(poses: Poses, row: int) -> npt.NDArray[np.uint8]:
+        if poses.images[row].startswith("rendered/"):
+            return read_drawn(poses, row)
+        return read_image(poses, row)
+
+    return read
+
+
+def require_empty(out: Path, resume: bool) -> None:
+    """Refuse to train into a folder that holds a finished model.
+
+    Raises
+    ------
+    UserError
+        If it does and `resume` was not asked for.
+    """
+    if (out / "card.json").exists() and not resume:
+        raise UserError("there is a trained model in this folder already", path=out,
+                        remedy="choose another --out, or pass --resume to continue it")
