@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.poses.poses import Poses
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from napari_superanimal.poses.poses import Poses
 
 #: What a file starts with that Git LFS has not fetched yet.
 LFS_POINTER = b"version https://git-lfs"

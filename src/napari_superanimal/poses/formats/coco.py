@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +19,10 @@ from napari_superanimal.poses.poses import (
     Poses,
     make_poses,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
 
 #: Pictures whose real size is compared with the size that the file states.
 CHECKED_SIZES = 50
@@ -91,7 +93,7 @@ def read_coco(path: Path, keypoints: Sequence[str] | None = None) -> Poses:
     if crowds:
         warnings.append(f"{crowds} crowd annotations were left out")
 
-    slots, individuals = _individuals(animals)
+    slots, individuals = _individuals(animals, data["categories"])
     t, a, k = len(images), len(individuals), len(names)
     xy = np.full((t, a, k, 2), np.nan)
     visibility = np.full((t, a, k), UNLABELLED, np.int8)
@@ -106,7 +108,9 @@ def read_coco(path: Path, keypoints: Sequence[str] | None = None) -> Poses:
             defined = categories.get(annotation.get("category_id"))
             visibility[row, slot] = UNDEFINED
             box = annotation.get("bbox")
-            if isinstance(box, list) and len(box) == 4 and (box[2] > 0 or box[3] > 0):
+            # our writer marks boxes that it only drew around the keypoints
+            given = not annotation.get("bbox_from_keypoints")
+            if given and isinstance(box, list) and len(box) == 4 and (box[2] > 0 or box[3] > 0):
                 boxes[row, slot] = box
             if annotation.get("score") is not None:
                 scores[row, slot] = annotation["score"]
@@ -123,7 +127,11 @@ def read_coco(path: Path, keypoints: Sequence[str] | None = None) -> Poses:
         )
 
     never = [n for i, n in enumerate(names) if not np.isfinite(xy[:, :, i, 0]).any()]
+    sources = [image.get("source") for image in images]
+    info = data.get("info")
+    info = info if isinstance(info, dict) else {}
     common: dict[str, Any] = {
+        "sources": tuple(map(str, sources)) if sources and None not in sources else (),
         "individuals": individuals,
         "likelihood": likelihood,
         "visibility": visibility,
@@ -131,11 +139,10 @@ def read_coco(path: Path, keypoints: Sequence[str] | None = None) -> Poses:
         "boxes": boxes,
         "box_scores": scores,
         "skeleton": skeleton,
-        "scorer": str((data.get("info") or {}).get("scorer", ""))
-        if isinstance(data.get("info"), dict)
-        else "",
+        "scorer": str(info.get("scorer", "")),
     }
     metadata: dict[str, Any] = {
+        **(info["metadata"] if isinstance(info.get("metadata"), dict) else {}),
         "format": "coco",
         "path": str(path),
         "categories": _category_names(data["categories"], categories),
@@ -209,7 +216,7 @@ def _categories(data: dict[str, Any], path: Path, given: Sequence[str] | None) -
         raise UserError(
             f"COCO file without keypoint names ({who})",
             path=path,
-            remedy=f"add `keypoints` to the category, or write one name per line into {sidecar.name} beside it",
+            remedy=f"add `keypoints` to the category, or put {sidecar.name} beside it, one name per line",
         )
     return {
         **{k: n for k, n in found.items() if k in used},
@@ -236,11 +243,14 @@ def _sort_key(identity: Any) -> tuple[int, Any]:
     return (0, identity) if isinstance(identity, int) else (1, str(identity))
 
 
-def _individuals(animals: list[list[dict]]) -> tuple[list[list[int]], tuple[str, ...]]:
+def _individuals(
+    animals: list[list[dict]], categories: list[dict]
+) -> tuple[list[list[int]], tuple[str, ...]]:
     """Which place each annotation takes in its row, and what the places are called."""
     everything = [a for row in animals for a in row]
     if everything and all(isinstance(a.get("individual"), str) for a in everything):
-        names = tuple(dict.fromkeys(a["individual"] for a in everything))
+        listed = [n for c in categories for n in c.get("individuals") or () if isinstance(n, str)]
+        names = tuple(dict.fromkeys((*listed, *(a["individual"] for a in everything))))
         slots = [[names.index(a["individual"]) for a in row] for row in animals]
         if all(len(set(s)) == len(s) for s in slots):
             return slots, names

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,11 +16,17 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.poses.formats.images import ImageFinder, image_size, relative_to, slashes
 from napari_superanimal.poses.poses import LABELLED, SINGLE, UNDEFINED, UNLABELLED, Poses, make_poses
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_superanimal.poses.formats.dlc_extras import Extras
+
 #: Folder of a project that holds one folder of labelled pictures per video.
 LABELLED_DATA = "labeled-data"
 _FRAME = re.compile(r"frame(\d+)")
 _LEVELS = {3: ("scorer", "bodyparts", "coords"), 4: ("scorer", "individuals", "bodyparts", "coords")}
-_MISTAKE_SHARE = 0.02
+#: A keypoint labelled in fewer rows than this is worth a warning.
+MISTAKE_SHARE = 0.02
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class DlcTable:
     key : str
         The HDF5 key, empty for CSV.
     warnings : tuple of str
+    extras : Extras or None
+        What our own files hold beside the table.
     """
 
     scorer: str
@@ -63,6 +71,7 @@ class DlcTable:
     separator: str = "/"
     key: str = ""
     warnings: tuple[str, ...] = ()
+    extras: Extras | None = None
 
     @property
     def keypoints(self) -> tuple[str, ...]:
@@ -183,9 +192,11 @@ def is_prediction(table: DlcTable, path: Path) -> bool:
     return stem.startswith("machinelabels") or table.has_likelihood or not table.images
 
 
-def project_root(path: Path, images: Sequence[str]) -> Path:
-    """The folder that a table's pictures are relative to."""
+def project_root(path: Path, images: Sequence[str], hint: str = "") -> Path:
+    """The folder that a table's pictures are relative to; `hint` is tried first."""
     parent = path.absolute().parent
+    if hint and (hinted := Path(os.path.normpath(parent / hint))).is_dir():
+        return hinted
     for folder in (parent, *parent.parents[:3]):
         if any((folder / image).is_file() for image in images[:5]):
             return folder
@@ -218,23 +229,24 @@ def poses_from_tables(
     listed in ``metadata["never_labelled"]``; so do combinations of individual and bodypart that no
     table has. Pictures that are not found stay as rows and are listed in ``metadata["missing_images"]``.
     """
-    first = files[0].table
-    multi = any(f.table.multi for f in files)
+    tables = [_own_names(f.table) for f in files]
+    first = tables[0]
+    multi = any(t.multi for t in tables)
     predicted = is_prediction(first, files[0].path)
-    tables = [f.table for f in files]
-    if multi:
+    own: dict[str, Any] = first.extras.fields if first.extras and len(files) == 1 else {}
+    keypoints = keypoints or own.get("keypoints", ())
+    individuals = individuals or own.get("individuals", ())
+    if multi and len(tables) > 1:
         # a single-animal table among multi-animal ones belongs to the first individual
         lead = next((i for t in tables for i in (*individuals, *t.individuals) if i), "individual1")
         tables = [replace(t, columns=tuple((i or lead, k) for i, k in t.columns)) for t in tables]
     names = tuple(dict.fromkeys((*keypoints, *(k for t in tables for k in t.keypoints))))
     animals = tuple(dict.fromkeys((*individuals, *(i for t in tables for i in t.individuals))))
-    warnings = [w for t in tables for w in t.warnings]
 
     total = sum(len(t.frames) for t in tables)
-    xy = np.full((total, len(animals), len(names), 2), np.nan)
-    likelihood = np.full(xy.shape[:3], np.nan)
-    visibility = np.full(xy.shape[:3], UNLABELLED, np.int8)
-    declared = np.zeros(xy.shape[1:3], bool)
+    arrays = _Arrays(total, len(animals), len(names))
+    declared = np.zeros(arrays.xy.shape[1:3], bool)
+    coded = np.zeros(total, bool)
     animal_of, name_of = ({n: i for i, n in enumerate(group)} for group in (animals, names))
     start = 0
     for table in tables:
@@ -242,29 +254,14 @@ def poses_from_tables(
         start += len(table.frames)
         a = np.array([animal_of[i] for i, _ in table.columns], np.int64)
         k = np.array([name_of[n] for _, n in table.columns], np.int64)
-        # both padded with exactly -1: how DeepLabCut writes what is not there
-        padded = (table.values[:, :, :2] == -1).all(-1)
-        here = np.isfinite(table.values[:, :, :2]).all(-1) & ~padded
-        xy[rows, a, k] = np.where(here[..., None], table.values[:, :, :2], np.nan)
-        seen = table.values[:, :, 2] if table.has_likelihood else np.ones(here.shape)
-        likelihood[rows, a, k] = np.where(here, np.where(np.isnan(seen), 1.0, seen), np.nan)
-        absent = np.where(padded, UNDEFINED, UNLABELLED) if not predicted else UNLABELLED
-        visibility[rows, a, k] = np.where(here, LABELLED, absent)
+        coded[rows] = arrays.fill(rows, a, k, [animal_of[i] for i in table.individuals], table, predicted)
         declared[a, k] = True
 
-    found = np.isfinite(xy).all(-1)
-    never: list[str] = []
-    if not predicted and found.any():
-        unused = ~found.any((0, 1))
-        never = [n for n, u in zip(names, unused, strict=True) if u]
-        declared &= ~unused
-        share = found.any(1).sum(0)
-        for n, count in zip(names, share, strict=True):
-            if 0 < count < max(2, _MISTAKE_SHARE * total) and total >= 20:
-                warnings.append(f"{n} is labelled in only {count} of {total} rows: a slip of the labeller?")
-    if found.any() or predicted:
-        visibility[:, ~declared] = UNDEFINED
-    columns = tuple(dict.fromkeys(c for t in tables for c in t.columns))
+    never, warnings = _never_labelled(arrays.xy, names, predicted)
+    declared[:, [n in never for n in names]] = False
+    if predicted or len(never) < len(names):
+        undefined_a, undefined_k = np.nonzero(~declared)
+        arrays.visibility[np.flatnonzero(~coded)[:, None], undefined_a, undefined_k] = UNDEFINED
     dlc: dict[str, Any] = {
         "kind": "predictions" if predicted else "labels",
         "layout": first.layout,
@@ -272,29 +269,102 @@ def poses_from_tables(
         "multi": multi,
         "key": first.key,
         "scorer": scorer or first.scorer,
-        "columns": [list(c) for c in columns],
+        "columns": [list(c) for c in dict.fromkeys(c for t in tables for c in t.columns)],
     }
+    given = metadata or {}
     meta: dict[str, Any] = {
-        **(metadata or {}),
-        "path": str((metadata or {}).get("path", files[0].path)),
+        **own.get("metadata", {}),
+        **given,
+        "path": str(given.get("path", files[0].path)),
         "dlc": dlc,
         "never_labelled": never,
-        "warnings": [*(metadata or {}).get("warnings", ()), *warnings],
+        "warnings": [*given.get("warnings", ()), *(w for t in tables for w in t.warnings), *warnings],
         "missing_images": [],
     }
+    edges = skeleton or own.get("skeleton", ())
     common: dict[str, Any] = {
         "individuals": animals,
-        "likelihood": likelihood,
-        "visibility": visibility,
-        "human": not predicted,
+        "likelihood": arrays.likelihood,
+        "visibility": arrays.visibility,
+        "human": arrays.human,
+        "boxes": arrays.boxes,
+        "box_scores": arrays.box_scores,
         "scorer": dlc["scorer"],
-        "skeleton": tuple((a, b) for a, b in skeleton if a in names and b in names),
+        "skeleton": tuple((a, b) for a, b in edges if a in names and b in names),
+        "sources": tuple(own.get("sources", ())),
+        "metadata": meta,
     }
     if first.layout in ("integer", "frame"):
-        return make_poses(names, xy, frames=first.frames, metadata=meta, **common)
-    base = root if root is not None else project_root(files[0].path, first.images)
+        return make_poses(names, arrays.xy, frames=first.frames, image_sizes=arrays.sizes, **common)
+    base = root or project_root(files[0].path, first.images, own.get("root", ""))
     images, sizes = _pictures(files, base, meta)
-    return make_poses(names, xy, images=images, image_sizes=sizes, root=base, metadata=meta, **common)
+    sizes = np.where(sizes > 0, sizes, arrays.sizes)
+    return make_poses(names, arrays.xy, images=images, image_sizes=sizes, root=base, **common)
+
+
+class _Arrays:
+    """The arrays of a `Poses` while tables are poured into them."""
+
+    def __init__(self, t: int, a: int, k: int) -> None:
+        self.xy = np.full((t, a, k, 2), np.nan)
+        self.likelihood = np.full((t, a, k), np.nan)
+        self.visibility = np.full((t, a, k), UNLABELLED, np.int8)
+        self.human = np.zeros((t, a, k), bool)
+        self.boxes = np.full((t, a, 4), np.nan)
+        self.box_scores = np.full((t, a), np.nan)
+        self.sizes = np.zeros((t, 2), np.int64)
+
+    def fill(
+        self,
+        rows: slice,
+        a: npt.NDArray[np.int64],
+        k: npt.NDArray[np.int64],
+        animals: list[int],
+        table: DlcTable,
+        predicted: bool,
+    ) -> bool:
+        """Take one table's values; whether it carries its own visibility codes."""
+        points = table.values[:, :, :2]
+        # both padded with exactly -1: how DeepLabCut writes what is not there
+        padded = (points == -1).all(-1)
+        here = np.isfinite(points).all(-1) & ~padded
+        self.xy[rows, a, k] = np.where(here[..., None], points, np.nan)
+        if (own := table.extras) is not None:
+            self.likelihood[rows, a, k] = own.likelihood
+            self.visibility[rows, a, k] = own.visibility
+            self.human[rows, a, k] = own.human
+            self.boxes[rows, animals] = own.boxes
+            self.box_scores[rows, animals] = own.box_scores
+            self.sizes[rows] = own.image_sizes
+            return True
+        seen = table.values[:, :, 2] if table.has_likelihood else np.ones(here.shape)
+        self.likelihood[rows, a, k] = np.where(here, np.where(np.isnan(seen), 1.0, seen), np.nan)
+        absent = UNLABELLED if predicted else np.where(padded, UNDEFINED, UNLABELLED)
+        self.visibility[rows, a, k] = np.where(here, LABELLED, absent)
+        self.human[rows, a, k] = here & (not predicted)
+        return False
+
+
+def _own_names(table: DlcTable) -> DlcTable:
+    """The nameless one animal again, which prediction files must call `animal0`."""
+    if table.extras is None or table.extras.fields.get("individuals") != [SINGLE]:
+        return table
+    return replace(table, columns=tuple((SINGLE, k) for _, k in table.columns))
+
+
+def _never_labelled(
+    xy: npt.NDArray[np.float64], names: Sequence[str], predicted: bool
+) -> tuple[list[str], list[str]]:
+    """Keypoints without any label, and warnings about those with suspiciously few."""
+    if predicted:
+        return [], []
+    found: npt.NDArray[np.bool_] = np.isfinite(xy[..., 0]) & np.isfinite(xy[..., 1])
+    total = len(found)
+    warnings = []
+    for name, count in zip(names, found.any(axis=1).sum(axis=0), strict=True):
+        if total >= 20 and 0 < count < max(2, MISTAKE_SHARE * total):
+            warnings.append(f"{name} is labelled in only {count} of {total} rows: a slip of the labeller?")
+    return [n for n, used in zip(names, found.any(axis=(0, 1)), strict=True) if not used], warnings
 
 
 def _pictures(

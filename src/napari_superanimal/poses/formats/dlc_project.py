@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import yaml
@@ -13,7 +12,11 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.poses.formats.base import head
 from napari_superanimal.poses.formats.dlc_frame import LABELLED_DATA, DlcTable, TableFile, poses_from_tables
 from napari_superanimal.poses.formats.dlc_table import load_csv, load_h5
-from napari_superanimal.poses.poses import Poses
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_superanimal.poses.poses import Poses
 
 CONFIG = "config.yaml"
 
@@ -148,6 +151,7 @@ def read_dlc_project(path: Path) -> Poses:
             "path": str(root),
             "warnings": warnings,
             "tables": project.tables if project else {},
+            "dlc_config": project.config if project else {},
             "folders": [f.path.parent.name for f in files],
             "unlabelled_folders": empty,
             "machinelabels": machine,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import warnings as python_warnings
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.poses.formats.base import HDF5_MAGIC, LFS_POINTER, check_file, head
+from napari_superanimal.poses.formats.dlc_extras import read_extras
 from napari_superanimal.poses.formats.dlc_frame import (
     DlcTable,
     TableFile,
@@ -19,7 +20,11 @@ from napari_superanimal.poses.formats.dlc_frame import (
     table_from_frame,
 )
 from napari_superanimal.poses.formats.safe_pickle import plain_pickles_only
-from napari_superanimal.poses.poses import Poses
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_superanimal.poses.poses import Poses
 
 #: Keys that DeepLabCut uses, preferred in this order.
 KEYS = ("df_with_missing", "keypoints")
@@ -72,7 +77,7 @@ def load_h5(path: Path) -> DlcTable:
     check_file(path)
     if not head(path, 8).startswith(HDF5_MAGIC):
         raise UserError("not an HDF5 file", path=path, remedy="copy or export it again")
-    extra: list[str] = []
+    others: list[str] = []
     with plain_pickles_only() as refused:
         try:
             with python_warnings.catch_warnings():
@@ -82,8 +87,12 @@ def load_h5(path: Path) -> DlcTable:
                     if not keys:
                         raise UserError("the file holds no pandas table", path=path)
                     key = next((k for k in KEYS if k in keys), keys[0])
-                    extra = [k for k in keys if k != key]
+                    others = [k for k in keys if k != key]
                     frame = store.get(key)
+                    if not isinstance(frame, pd.DataFrame):
+                        raise UserError(f"key {key!r} holds no table", path=path)
+                    table = table_from_frame(frame, path, key)
+                    extras, stale = read_extras(store.root._v_file, table.values[:, :, :2], table.columns)
         except UserError:
             raise
         # a damaged file fails in many ways, from HDF5's errors to pandas' and numpy's
@@ -99,15 +108,10 @@ def load_h5(path: Path) -> DlcTable:
                 path=path,
                 remedy="copy it again, or use the CSV beside it",
             ) from error
-    if not isinstance(frame, pd.DataFrame):
-        raise UserError(f"key {key!r} holds no table", path=path)
-    table = table_from_frame(frame, path, key)
-    if extra:
-        from dataclasses import replace
-
-        note = f"{path.name}: read the table {key!r}, not {', '.join(map(repr, extra))}"
-        table = replace(table, warnings=(*table.warnings, note))
-    return table
+    notes = [f"{path.name}: {stale}"] if stale else []
+    if others:
+        notes.append(f"{path.name}: read the table {key!r}, not {', '.join(map(repr, others))}")
+    return replace(table, warnings=(*table.warnings, *notes), extras=extras)
 
 
 def load_csv(path: Path) -> DlcTable:
@@ -116,40 +120,53 @@ def load_csv(path: Path) -> DlcTable:
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
-            rows = [row for _, row in zip(range(6), reader, strict=False)]
+            rows: list[list[str]] = []
+            lines = [0]
+            for row in reader:
+                rows.append(row)
+                lines.append(reader.line_num)
+                if len(rows) == 6:
+                    break
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"not a CSV text file ({error})", path=path) from error
     header, n_index = _csv_header(rows, path)
     n_header = len(header) + _names_row(rows[len(header) :], n_index)
     width = len(header[0])
-    options: dict[str, Any] = {}
-    if len(rows) > n_header:
-        options["converters"] = {i: str for i in range(n_index)}
+    if len(rows) == n_header:
+        frame = pd.DataFrame(np.zeros((0, width)))
+    else:
+        try:
+            with open(path, newline="", encoding="utf-8-sig") as file:
+                for _ in range(lines[n_header]):
+                    file.readline()
+                frame = pd.read_csv(
+                    file,
+                    header=None,
+                    names=list(range(width)),
+                    index_col=False,
+                    float_precision="round_trip",
+                    converters=dict.fromkeys(range(n_index), str),
+                )
+        except (ValueError, pd.errors.ParserError) as error:
+            raise _misfit(path, error) from error
     try:
-        frame = pd.read_csv(
-            path,
-            header=None,
-            names=list(range(width)),
-            index_col=False,
-            skiprows=n_header,
-            float_precision="round_trip",
-            encoding="utf-8-sig",
-            skip_blank_lines=True,
-            **options,
-        )
         data = frame.iloc[:, n_index:].astype(np.float64)
-    except (ValueError, pd.errors.ParserError, IndexError) as error:
-        raise UserError(
-            f"the rows do not fit the header ({str(error).splitlines()[0]})",
-            path=path,
-            remedy="open it in a spreadsheet and look for text among the numbers or missing columns",
-        ) from error
+    except ValueError as error:
+        raise _misfit(path, error) from error
     cells = [frame.iloc[:, i].astype(str) for i in range(n_index)]
     data.index = pd.MultiIndex.from_arrays(cells) if n_index > 1 else pd.Index(cells[0])
     data.columns = pd.MultiIndex.from_arrays(
         [row[n_index:] for row in header], names=[row[0] for row in header]
     )
     return table_from_frame(data, path)
+
+
+def _misfit(path: Path, error: Exception) -> UserError:
+    return UserError(
+        f"the rows do not fit the header ({str(error).splitlines()[0]})",
+        path=path,
+        remedy="open it in a spreadsheet and look for text among the numbers or missing columns",
+    )
 
 
 def _csv_header(rows: list[list[str]], path: Path) -> tuple[list[list[str]], int]:

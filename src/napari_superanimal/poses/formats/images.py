@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: More files than this are not searched for lost pictures.
 SEARCH_LIMIT = 200_000
@@ -57,7 +60,7 @@ class ImageFinder:
         if not PurePosixPath(relative).is_absolute():
             for folder in self._folders:
                 if (folder / relative).is_file():
-                    return folder / relative
+                    return Path(os.path.normpath(folder / relative))
         if self._names is None:
             self._names = _files_by_name(self._search)
         found = self._names.get(PurePosixPath(relative).name, [])

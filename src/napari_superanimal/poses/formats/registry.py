@@ -3,28 +3,36 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.poses.formats.base import Format, check_file
 from napari_superanimal.poses.formats.coco import read_coco, sniff_coco
+from napari_superanimal.poses.formats.coco_write import write_coco
 from napari_superanimal.poses.formats.dlc_project import read_dlc_project, sniff_dlc_project
+from napari_superanimal.poses.formats.dlc_project_write import write_dlc_project
 from napari_superanimal.poses.formats.dlc_table import (
     read_dlc_csv,
     read_dlc_h5,
     sniff_dlc_csv,
     sniff_dlc_h5,
 )
+from napari_superanimal.poses.formats.dlc_write import write_dlc_csv, write_dlc_h5
 from napari_superanimal.poses.formats.stanfordextra import read_stanfordextra, sniff_stanfordextra
-from napari_superanimal.poses.poses import Poses
+
+if TYPE_CHECKING:
+    from napari_superanimal.poses.poses import Poses
 
 FORMATS: dict[str, Format] = {
     f.name: f
     for f in (
-        Format("dlc-project", "DeepLabCut project", (), sniff_dlc_project, read_dlc_project, None),
-        Format("dlc-h5", "DeepLabCut HDF5 table", (".h5",), sniff_dlc_h5, read_dlc_h5, None),
-        Format("dlc-csv", "DeepLabCut CSV table", (".csv",), sniff_dlc_csv, read_dlc_csv, None),
+        Format(
+            "dlc-project", "DeepLabCut project", (), sniff_dlc_project, read_dlc_project, write_dlc_project
+        ),
+        Format("dlc-h5", "DeepLabCut HDF5 table", (".h5",), sniff_dlc_h5, read_dlc_h5, write_dlc_h5),
+        Format("dlc-csv", "DeepLabCut CSV table", (".csv",), sniff_dlc_csv, read_dlc_csv, write_dlc_csv),
         Format("stanfordextra", "StanfordExtra", (".json",), sniff_stanfordextra, read_stanfordextra, None),
-        Format("coco", "COCO keypoints", (".json",), sniff_coco, read_coco, None),
+        Format("coco", "COCO keypoints", (".json",), sniff_coco, read_coco, write_coco),
     )
 }
 
@@ -87,3 +95,34 @@ def read(path: Path, format: str | None = None) -> Poses:
     if reader is None:
         raise UserError(f"the format {name} cannot be read", path=path)
     return reader(path)
+
+
+def write(poses: Poses, path: Path, format: str, *, overwrite: bool = False, **options: Any) -> list[Path]:
+    """Write labels or predictions.
+
+    Parameters
+    ----------
+    path : Path
+        A file; a folder for "dlc-project".
+    format : str
+        A name of `FORMATS`.
+    overwrite : bool
+        Replace what is there; otherwise it is an error.
+    options
+        Of that format's writer: `kind` and `missing` for DeepLabCut tables, `pictures` for projects.
+
+    Returns
+    -------
+    list of Path
+        The files written.
+
+    Raises
+    ------
+    UserError
+        If the target exists, cannot be written, or the format cannot hold the data. What was there
+        before is left as it was.
+    """
+    writer = get_format(format).write
+    if writer is None:
+        raise UserError(f"the format {format} is read only", path=path, remedy="choose another format")
+    return writer(poses, Path(path), overwrite=overwrite, **options)

@@ -12,10 +12,12 @@ import importlib
 import io
 import pickle
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _ALLOWED = {
     *(("builtins", n) for n in ("set", "frozenset", "slice", "range", "complex", "bytearray")),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +12,9 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.poses.formats.base import check_file, head
 from napari_superanimal.poses.formats.images import ImageFinder, image_size, relative_to, slashes
 from napari_superanimal.poses.poses import LABELLED, UNDEFINED, UNLABELLED, Poses, make_poses
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: The JSON has no names; these are the data set's own, from its keypoint_definitions.csv.
 KEYPOINTS = (

@@ -1,0 +1,130 @@
+"""Writing COCO keypoint annotations (JSON)."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_superanimal.jobs.files import write_text
+from napari_superanimal.poses.boxes import boxes_from_keypoints
+from napari_superanimal.poses.formats.base import refuse_existing
+from napari_superanimal.poses.formats.dlc_extras import kept_metadata
+from napari_superanimal.poses.poses import UNDEFINED
+
+if TYPE_CHECKING:
+    from napari_superanimal.poses.poses import Poses
+
+
+def write_coco(poses: Poses, path: Path, *, overwrite: bool = False) -> list[Path]:
+    """Write COCO keypoints, one annotation per individual that has keypoints or a box.
+
+    Visibility codes are kept, -1 (not defined) included, as SuperAnimal's own files have it. Beside
+    COCO's fields stand ``individual``, and for predictions ``keypoint_scores``, ``keypoint_human`` and
+    ``score``. Pictures that exist are named relative to the file, others as they were. Frames of a video
+    become images with ``frame_index`` and, when known, ``video``.
+
+    Returns
+    -------
+    list of Path
+        The file written.
+
+    Raises
+    ------
+    UserError
+        If the file exists and `overwrite` is False, or it cannot be written.
+    """
+    refuse_existing(path, overwrite)
+    names = [n for n in poses.metadata.get("categories") or () if n]
+    index = {n: i + 1 for i, n in enumerate(poses.keypoints)}
+    category = {
+        "id": 1,
+        "name": names[0] if len(names) == 1 else "animal",
+        "supercategory": "animal",
+        "keypoints": list(poses.keypoints),
+        "skeleton": [[index[a], index[b]] for a, b in poses.skeleton if a in index and b in index],
+        "individuals": list(poses.individuals),
+    }
+    annotations: list[dict[str, Any]] = []
+    derived = boxes_from_keypoints(poses.xy, poses.image_sizes[:, None, :])
+    for row, slot in np.argwhere(poses.present).tolist():
+        annotations.append(_annotation(poses, row, slot, derived[row, slot], len(annotations) + 1))
+    data = {
+        "info": {
+            "description": "animal poses",
+            "scorer": poses.scorer,
+            "metadata": kept_metadata(poses.metadata),
+        },
+        "licenses": [],
+        "categories": [category],
+        "images": [_image(poses, row, path) for row in range(len(poses))],
+        "annotations": annotations,
+    }
+    write_text(path, json.dumps(data, ensure_ascii=False, allow_nan=False))
+    return [path]
+
+
+def _annotation(poses: Poses, row: int, slot: int, around: np.ndarray, identity: int) -> dict[str, Any]:
+    found = poses.found[row, slot]
+    codes = poses.visibility[row, slot]
+    triplets = np.zeros((len(poses.keypoints), 3))
+    triplets[found, :2] = poses.xy[row, slot, found]
+    triplets[:, 2] = np.where(found, np.where(codes > 0, codes, 2), np.minimum(codes, 0))
+    triplets[codes == UNDEFINED] = np.where(found[codes == UNDEFINED, None], triplets[codes == UNDEFINED], -1)
+    own = bool(np.isfinite(poses.boxes[row, slot]).all())
+    box = (poses.boxes[row, slot] if own else around).tolist()
+    annotation: dict[str, Any] = {
+        "id": identity,
+        "image_id": row + 1,
+        "category_id": 1,
+        "keypoints": [v if i % 3 < 2 else int(v) for i, v in enumerate(triplets.ravel().tolist())],
+        "num_keypoints": int(found.sum()),
+        "bbox": box,
+        "area": box[2] * box[3],
+        "iscrowd": 0,
+        "individual": poses.individuals[slot],
+    }
+    if not own:
+        annotation["bbox_from_keypoints"] = True
+    likelihood = poses.likelihood[row, slot]
+    score = float(poses.box_scores[row, slot])
+    if np.isfinite(score):
+        annotation["score"] = score
+    if (likelihood[found] != 1).any():
+        annotation["keypoint_scores"] = [v if np.isfinite(v) else None for v in likelihood.tolist()]
+    if not poses.human[row, slot, found].all() or "score" in annotation or "keypoint_scores" in annotation:
+        annotation["keypoint_human"] = [int(v) for v in poses.human[row, slot]]
+    return annotation
+
+
+def _image(poses: Poses, row: int, path: Path) -> dict[str, Any]:
+    image: dict[str, Any] = {"id": row + 1}
+    if poses.is_video:
+        frame = int(poses.frames[row])
+        video = poses.metadata.get("video")
+        stem = Path(str(video)).stem if video else "frame"
+        image.update(file_name=f"{stem}_{frame:06d}.png", frame_index=frame)
+        if video:
+            image["video"] = str(video)
+    else:
+        image["file_name"] = file_name(poses, row, path.absolute().parent)
+    width, height = poses.image_sizes[row].tolist()
+    if width and height:
+        image.update(width=width, height=height)
+    if poses.sources:
+        image["source"] = poses.sources[row]
+    return image
+
+
+def file_name(poses: Poses, row: int, folder: Path) -> str:
+    """A picture relative to the folder of the file that names it; unchanged when it is not there."""
+    picture = poses.image_path(row)
+    if not picture.is_file():
+        return poses.images[row]
+    try:
+        return Path(os.path.relpath(picture, folder)).as_posix()
+    except ValueError:  # another drive
+        return picture.as_posix()
