@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from pathlib import Path
 
 from napari_superanimal.cli import build_parser
@@ -62,12 +63,31 @@ def page() -> str:
     lines = [INTRODUCTION.read_text("utf-8").rstrip(), "", "## Options of every command"]
     lines += table(described(shared))
     for name, (parser, summary) in children(build_parser()).items():
-        lines += ["", f"## `superanimal {name}`", "", sentence(parser.description or summary)]
+        lines += ["", f"## `superanimal {name}`", *prose(parser.description or summary)]
         lines += table(described(parser, known))
         for action, (child, what) in children(parser).items():
-            lines += ["", f"### `superanimal {name} {action}`", "", sentence(what)]
+            lines += ["", f"### `superanimal {name} {action}`", *prose(what)]
             lines += table(described(child, known))
     return NOTE + "\n".join(lines) + "\n"
+
+
+def prose(text: str) -> list[str]:
+    """A description as Markdown: paragraphs, and what is indented as it stands."""
+    lines: list[str] = []
+    for block in textwrap.dedent(text).strip().split("\n\n"):
+        head, *rest = block.splitlines()
+        if any(line.startswith("  ") for line in rest):
+            lines += [
+                "",
+                sentence(head),
+                "",
+                "```text",
+                *textwrap.dedent("\n".join(rest)).splitlines(),
+                "```",
+            ]
+        else:
+            lines += ["", sentence(block)]
+    return lines
 
 
 def sentence(text: str) -> str:
