@@ -1,0 +1,1 @@
+"""Reading and writing labels and predictions: one file per on-disk format, found through `registry`."""

@@ -364,7 +364,9 @@ def _never_labelled(
     for name, count in zip(names, found.any(axis=1).sum(axis=0), strict=True):
         if total >= 20 and 0 < count < max(2, MISTAKE_SHARE * total):
             warnings.append(f"{name} is labelled in only {count} of {total} rows: a slip of the labeller?")
-    return [n for n, used in zip(names, found.any(axis=(0, 1)), strict=True) if not used], warnings
+    return [
+        n for n, used in zip(names, np.asarray(found.any(axis=(0, 1))), strict=True) if not used
+    ], warnings
 
 
 def _pictures(

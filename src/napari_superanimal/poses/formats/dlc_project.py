@@ -137,7 +137,7 @@ def read_dlc_project(path: Path) -> Poses:
         raise UserError(
             "nothing is labelled: no CollectedData in any folder of labeled-data",
             path=root,
-            remedy="label some frames first, or give the file itself",
+            remedy="label some frames first, or give the machinelabels file itself",
         )
     poses = poses_from_tables(
         files,

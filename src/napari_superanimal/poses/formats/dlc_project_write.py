@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from dataclasses import replace
 from datetime import date
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,9 @@ from napari_superanimal.poses.formats.base import refuse_existing
 from napari_superanimal.poses.formats.dlc_extras import plain
 from napari_superanimal.poses.formats.dlc_frame import LABELLED_DATA
 from napari_superanimal.poses.formats.dlc_project import CONFIG, sniff_dlc_project
+from napari_superanimal.poses.formats.dlc_table import read_dlc_h5
 from napari_superanimal.poses.formats.dlc_write import write_dlc_csv, write_dlc_h5
+from napari_superanimal.poses.formats.update import update_labels
 from napari_superanimal.poses.poses import SINGLE
 
 if TYPE_CHECKING:
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 PICTURES = ("copy", "link", "none")
 #: DeepLabCut's individual for bodyparts that belong to no animal.
 UNIQUE = "single"
+#: File of predictions that wait for a person to refine them.
+MACHINE = "machinelabels-iter0"
 _DEFAULTS: dict[str, Any] = {
     "identity": None,
     "engine": "pytorch",
@@ -62,8 +67,9 @@ def write_dlc_project(
 ) -> list[Path]:
     """Write a DeepLabCut project folder.
 
-    A new folder appears complete or not at all. With `overwrite`, an existing project gets the label
-    files and missing pictures, file by file; its config.yaml and everything else in it stay.
+    A new folder appears complete or not at all. With `overwrite`, an existing project is updated file by
+    file: labels as `update_labels` does, missing pictures added; its config.yaml and everything else stay.
+    Poses of which a person placed none go to machinelabels, never to CollectedData.
 
     Parameters
     ----------
@@ -127,6 +133,7 @@ def _fill(poses: Poses, folder: Path, final: Path, pictures: str) -> list[Path]:
         config = make_config(poses, final, scorer, folders)
         write_text(folder / CONFIG, yaml.safe_dump(config, sort_keys=False, allow_unicode=True))
         written.append(folder / CONFIG)
+    machine = bool(poses.found.any() and not poses.human.any())
     groups: dict[str, list[int]] = {}
     for row, name in enumerate(folders):
         groups.setdefault(name, []).append(row)
@@ -136,17 +143,20 @@ def _fill(poses: Poses, folder: Path, final: Path, pictures: str) -> list[Path]:
         part = poses.take(rows)
         images = tuple(f"{LABELLED_DATA}/{name}/{PurePosixPath(i).name}" for i in part.images)
         metadata = {k: v for k, v in part.metadata.items() if k not in ("dlc_config", "folders")}
-        part = _replaced(part, images=images, root=folder, scorer=scorer, metadata=metadata)
-        table = target / f"CollectedData_{scorer}"
-        written += write_dlc_h5(part, table.with_name(f"{table.name}.h5"), overwrite=True, kind="labels")
-        written += write_dlc_csv(part, table.with_name(f"{table.name}.csv"), overwrite=True, kind="labels")
+        part = replace(part, images=images, root=folder, scorer=scorer, metadata=metadata)
+        written += _tables(part, target, scorer, machine)
     return written
 
 
-def _replaced(poses: Poses, **changes: Any) -> Poses:
-    from dataclasses import replace
-
-    return replace(poses, **changes)
+def _tables(part: Poses, target: Path, scorer: str, machine: bool) -> list[Path]:
+    """HDF5 and CSV of one folder; labels that are there already are updated, never dropped."""
+    stem = MACHINE if machine else f"CollectedData_{scorer}"
+    h5 = target / f"{stem}.h5"
+    if h5.exists():
+        part = update_labels(read_dlc_h5(h5), part)
+    kind = "predictions" if machine else "labels"
+    written = write_dlc_h5(part, h5, overwrite=True, kind=kind)
+    return written + write_dlc_csv(part, h5.with_suffix(".csv"), overwrite=True, kind=kind)
 
 
 def _pictures(poses: Poses, rows: list[int], target: Path, pictures: str) -> list[Path]:
