@@ -6,11 +6,20 @@ Needs a display; without one: `xvfb-run -a -s "-screen 0 1600x1000x24" python do
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari import Viewer
+    from napari.layers import Points
 
 IMAGES = Path(__file__).parent / "images"
 SIZE = (1440, 900)
@@ -61,11 +70,10 @@ def make_clip() -> Path:
     return path
 
 
-def shoot(viewer: object, name: str) -> None:
+def shoot(viewer: Viewer, name: str) -> None:
     """Save the whole window, in few colours so that the page stays light."""
     from PIL import Image
 
-    viewer.window._qt_window.resize(*SIZE)  # napari offers no public way
     settle()
     pixels = viewer.screenshot(canvas_only=False, flash=False)
     IMAGES.mkdir(exist_ok=True)
@@ -74,18 +82,68 @@ def shoot(viewer: object, name: str) -> None:
     print(f"wrote {IMAGES / name}.png")
 
 
+def dock(viewer: Viewer, title: str) -> Any:
+    """Open one of the plugin's widgets; the one that was open goes."""
+    viewer.window.remove_dock_widget("all")
+    return viewer.window.add_plugin_dock_widget("napari-superanimal", title)[1]
+
+
+def predict(viewer: Viewer) -> Points:
+    """The Predict widget after its run."""
+    form = dock(viewer, "Predict poses")
+    form.models.choose(MODEL)
+    form.open_video(make_clip())
+    form.run()
+    wait(lambda: not form.running, 600)
+    viewer.dims.set_current_step(0, N_FRAMES // 2)
+    viewer.reset_view()
+    shoot(viewer, "predict")
+    return next(layer for layer in viewer.layers if type(layer).__name__ == "Points")
+
+
+def correct(viewer: Viewer, layer: Points) -> None:
+    """A keypoint after it was dragged to its place, close up."""
+    from napari_superanimal.plugin.session import session_of
+
+    session = session_of(layer)
+    assert session is not None
+    viewer.layers.selection.active = layer
+    frame = session.frame
+    here = np.flatnonzero(layer.data[:, 0] == frame)
+    labels = layer.features["label"].to_numpy()[here]
+    nose = here[list(labels).index("nose")]
+    y, x = layer.data[nose, 1:]
+    session.place(frame, [("nose", str(layer.features["id"][nose]), y + 2.0, x + 2.0)])
+    layer.mode = "select"
+    layer.selected_data = {int(nose)}
+    viewer.camera.center = (float(y), float(x))
+    viewer.camera.zoom = 6.0
+    shoot(viewer, "edit")
+
+
+def finetune(viewer: Viewer, layer: Points) -> None:
+    """The Fine-tune widget while a model learns from the correction."""
+    form = dock(viewer, "Fine-tune a model")
+    form.source.points.choose(layer)
+    form.steps.setValue(400)
+    form.start()
+    wait(lambda: not form.running or form.bar.bar.value() >= 300, 1200)
+    viewer.reset_view()
+    shoot(viewer, "finetune")
+    form.cancel()
+    wait(lambda: not form.running, 120)
+
+
 def main() -> int:
     import napari
 
     viewer = napari.Viewer()
-    viewer.window._qt_window.resize(*SIZE)
-    dock, predict = viewer.window.add_plugin_dock_widget("napari-superanimal", "Predict poses")
-    predict.models.choose(MODEL)
-    predict.open_video(make_clip())
-    predict.run()
-    wait(lambda: not predict.running, 300)
-    viewer.dims.set_current_step(0, N_FRAMES // 2)
-    shoot(viewer, "predict")
+    viewer.window.resize(*SIZE)
+    points = predict(viewer)
+    correct(viewer, points)
+    finetune(viewer, points)
+    viewer.close()
+    shutil.rmtree(HOME, ignore_errors=True)
     return 0
 
 
