@@ -11,6 +11,7 @@ import numpy as np
 from napari_superanimal.errors import UserError
 from napari_superanimal.keypoints import find_table, load_space, load_table
 from napari_superanimal.poses.formats import registry
+from napari_superanimal.poses.formats.dlc_frame import project_root
 from napari_superanimal.poses.poses import UNDEFINED
 from napari_superanimal.poses.project import project
 
@@ -202,6 +203,8 @@ def _report(
         )
         if lost := [what for what, there in zip(_LOST_IN_CSV, given, strict=True) if there]:
             warnings.append(f"a CSV does not hold {', '.join(lost)}; dlc-h5 and coco do")
+        if poses.root is not None and not poses.root.samefile(project_root(target, poses.images)):
+            warnings.append(f"pictures in the CSV are named relative to {poses.root}")
     undefined = np.asarray((poses.visibility == UNDEFINED).all(axis=(0, 1)))
     counts = poses.found.sum(axis=(0, 1))
     return ConversionReport(

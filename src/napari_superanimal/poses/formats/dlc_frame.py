@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.poses.formats.images import ImageFinder, image_size, relative_to, slashes
+from napari_superanimal.poses.formats.images import image_size, relative_to, slashes
 from napari_superanimal.poses.poses import LABELLED, SINGLE, UNDEFINED, UNLABELLED, Poses, make_poses
 
 if TYPE_CHECKING:
@@ -377,13 +377,12 @@ def _pictures(
     sizes: list[tuple[int, int]] = []
     for file in files:
         here = file.path.absolute().parent
-        finder = ImageFinder([root, here], here)
         moved = 0
         for recorded in file.table.images:
             direct = root / recorded
             beside = here / PurePosixPath(recorded).name
-            found = direct if direct.is_file() else beside if beside.is_file() else finder.find(recorded)
-            if found is None:
+            found = direct if direct.is_file() else beside
+            if not found.is_file():
                 meta["missing_images"].append(recorded)
                 images.append(recorded)
                 sizes.append((0, 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -177,7 +177,7 @@ def write_dlc_h5(
     return [path]
 
 
-def _store(frame: pd.DataFrame, path: Path, layout: Literal[table, fixed]) -> bool:
+def _store(frame: pd.DataFrame, path: Path, layout: Literal["table", "fixed"]) -> bool:
     """Write a frame; False when this layout cannot hold it."""
     from tables.exceptions import HDF5ExtError
 

@@ -42,7 +42,7 @@ def update_labels(existing: Poses, new: Poses) -> Poses:
     after = _spread(new, keys, new_rows, individuals, keypoints)
     listed = set(new_rows)
     touched = np.array([k in listed for k in keys], bool)[:, None, None]
-    person = after.human.any((1, 2))[:, None, None]
+    person = np.asarray(after.human.any(axis=(1, 2)))[:, None, None]
     keep = before.human & ~after.human & (after.found | ~person)
     take = touched & ~keep
 
