@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from napari_superanimal.cli import build_parser
+from napari_superanimal.keypoints import BUILTIN_SPACES, builtin_tables, load_space
+from napari_superanimal.poses.formats.registry import FORMATS
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -77,6 +79,27 @@ def test_written_pages_are_current(script: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_format_table_is_the_registry() -> None:
+    text = (ROOT / "docs" / "formats.md").read_text("utf-8")
+    table = {
+        name: (read == "yes", write == "yes")
+        for name, read, write in re.findall(
+            r"^\| `([\w-]+)` \|.*\| (yes|) ?\| (yes|) ?\|$", text, re.MULTILINE
+        )
+    }
+    assert table == {f.name: (f.read is not None, f.write is not None) for f in FORMATS.values()}
+
+
+def test_keypoint_spaces_page_names_what_is_shipped() -> None:
+    text = (ROOT / "docs" / "keypoint-spaces.md").read_text("utf-8")
+    for space in BUILTIN_SPACES:
+        assert f"| `{space}` | {len(load_space(space))} |" in text
+    tables = {
+        name for row in re.findall(r"^\| (`.*?) \|", text, re.M) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert tables - set(BUILTIN_SPACES) == set(builtin_tables())
 
 
 def test_versions_of_the_linter_agree() -> None:
