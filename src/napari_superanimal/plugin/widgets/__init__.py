@@ -1,0 +1,1 @@
+"""Dock widgets: forms over the engine's jobs, no science."""

@@ -1,0 +1,66 @@
+"""What every dock widget of this plugin has: a scrolling form that tidies up when it goes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Cleanup:
+    """Calls functions once, when a widget goes; an object of its own, because it outlives the widget."""
+
+    def __init__(self) -> None:
+        self._functions: list[Callable[[], object]] = []
+
+    def add(self, function: Callable[[], object]) -> None:
+        self._functions.append(function)
+
+    def __call__(self, *_: object) -> None:
+        functions, self._functions = self._functions, []
+        for function in functions:
+            function()
+
+
+class DockForm(QWidget):
+    """A form in a scroll area, usable on small screens.
+
+    Attributes
+    ----------
+    cleanup : Cleanup
+        What to stop or disconnect when the dock is closed or the window goes.
+    form : QVBoxLayout
+        Where the controls go.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cleanup = Cleanup()
+        self.destroyed.connect(self.cleanup)
+        self._docked = False
+        inner = QWidget()
+        self.form = QVBoxLayout(inner)
+        self.form.setContentsMargins(6, 6, 6, 6)
+        self.form.setSpacing(8)
+        area = QScrollArea()
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setWidget(inner)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(area)
+        self.setMinimumWidth(330)
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        # napari takes a closed dock's widget out of its parent and forgets it
+        if event is not None and event.type() == QEvent.Type.ParentChange:
+            if self.parentWidget() is not None:
+                self._docked = True
+            elif self._docked:
+                self.cleanup()
+        super().changeEvent(event)

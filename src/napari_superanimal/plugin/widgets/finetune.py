@@ -1,0 +1,341 @@
+"""Fine-tune: let a model learn from corrected points, and watch it learn."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari.utils.notifications import show_error, show_info
+from qtpy.QtWidgets import (
+    QApplication,
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLineEdit,
+    QWidget,
+)
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.models import zoo
+from napari_superanimal.plugin import runs
+from napari_superanimal.plugin.requests import FinetuneRequest
+from napari_superanimal.plugin.widgets.controls import button, group, hint, spin
+from napari_superanimal.plugin.widgets.dock import DockForm
+from napari_superanimal.plugin.widgets.labels_source import LabelsSource
+from napari_superanimal.plugin.widgets.live_plot import Curve, LivePlot
+from napari_superanimal.plugin.widgets.model_card import ModelPicker
+from napari_superanimal.plugin.widgets.progress import RunBar, duration
+from napari_superanimal.plugin.workers import Failed, TrainingProcess, write_labels_worker
+from napari_superanimal.training.modes import MODES
+
+if TYPE_CHECKING:
+    from napari.viewer import Viewer
+
+    from napari_superanimal.jobs.progress import CancelToken, Progress
+
+#: What a user may choose from: steps of training.
+LENGTHS = {"Quick try": 200, "Normal": 1000, "Long": 4000, "Other": 0}
+#: Steps per second assumed until this computer has trained once.
+GUESS = 1.0
+
+
+class FinetuneWidget(DockForm):
+    """Dock widget that makes a new model from labels.
+
+    Parameters
+    ----------
+    napari_viewer : Viewer
+    """
+
+    def __init__(self, napari_viewer: Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.setObjectName("superanimal_finetune")
+        self._process: TrainingProcess | None = None
+        self._token: CancelToken | None = None
+        self._speeds = runs.known_speeds()
+        self._rate = 0.0
+
+        self.source = LabelsSource(napari_viewer)
+        self.cleanup.add(self.source.disconnect_viewer)
+        self.cleanup.add(self.cancel)
+        self.models = ModelPicker("finetune", with_card=False)
+        self.mode = QComboBox()
+        self.mode.setObjectName("finetune_mode")
+        self.mode.setToolTip("What the new model takes over from the old one")
+        self.mode.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        for key, mode in MODES.items():
+            self.mode.addItem(mode.title, key)
+        self.mode_text = hint("finetune_mode_text")
+        self.length = QComboBox()
+        self.length.setObjectName("finetune_length")
+        self.length.addItems(list(LENGTHS))
+        self.length.setCurrentText("Normal")
+        self.length.setToolTip("Longer is better up to a point: watch the error on held-back frames")
+        self.steps = spin("finetune_steps", 1, LENGTHS["Normal"], "Number of training steps")
+        self.steps.setSuffix(" steps")
+        self.steps.setSingleStep(100)
+        self.estimate = hint("finetune_estimate")
+        self.name = QLineEdit()
+        self.name.setObjectName("finetune_name")
+        self.name.setToolTip("What the new model is called in the list of models")
+        self.start_button = button("Start training", "finetune_start", "Train in the background")
+        self.bar = RunBar("steps", "finetune")
+        self.bar.button.setToolTip("Stops after this step; the training can be resumed later")
+        self.plot = LivePlot(
+            {
+                "loss": Curve("loss", "#4ea1ff"),
+                "val_error_px": Curve("error on held-back frames, px", "#ff9f40", right=True, dots=True),
+            },
+            empty="Loss and error on held-back frames are drawn here while the model learns.",
+        )
+        self.plot.setObjectName("finetune_plot")
+        self.hint = hint("finetune_hint")
+        self._lay_out()
+
+        self.models.changed.connect(self._describe)
+        self.mode.currentIndexChanged.connect(self._describe)
+        self.length.currentTextChanged.connect(self._length_chosen)
+        self.steps.valueChanged.connect(self._steps_chosen)
+        self.start_button.clicked.connect(self.start)
+        self.bar.cancel_clicked.connect(self.cancel)
+        self.source.changed.connect(self._source_changed)
+        self._source_changed()
+        self._describe()
+        self._show_unfinished()
+
+    def _lay_out(self) -> None:
+        how = QWidget()
+        fields = QFormLayout(how)
+        fields.setContentsMargins(0, 0, 0, 0)
+        fields.addRow("Start from", self.models)
+        fields.addRow("How", self.mode)
+        fields.addRow("", self.mode_text)
+        long = QHBoxLayout()
+        long.addWidget(self.length)
+        long.addWidget(self.steps)
+        fields.addRow("How long", long)
+        fields.addRow("", self.estimate)
+        fields.addRow("New model", self.name)
+        self.unfinished = QWidget()
+        row = QHBoxLayout(self.unfinished)
+        row.setContentsMargins(0, 0, 0, 0)
+        self.run_list = QComboBox()
+        self.run_list.setObjectName("finetune_unfinished")
+        self.run_list.setToolTip("Trainings that were stopped and can go on from their last checkpoint")
+        self.resume_button = button("Resume", "finetune_resume", "Go on where this training was stopped")
+        self.resume_button.clicked.connect(self.resume)
+        self.discard_button = button("Discard", "finetune_discard", "Delete this unfinished training")
+        self.discard_button.clicked.connect(self.discard)
+        row.addWidget(self.run_list, 1)
+        row.addWidget(self.resume_button)
+        row.addWidget(self.discard_button)
+        self.unfinished_box = group("Unfinished training", self.unfinished)
+        self.form.addWidget(group("Learn from", self.source))
+        self.form.addWidget(group("Training", how))
+        self.form.addWidget(self.start_button)
+        self.form.addWidget(self.bar)
+        self.form.addWidget(self.plot)
+        self.form.addWidget(self.hint)
+        self.form.addWidget(self.unfinished_box)
+        self.form.addStretch(1)
+
+    @property
+    def running(self) -> bool:
+        """Whether labels are being written or a model is being trained."""
+        return self._token is not None or self._process is not None
+
+    def start(self) -> None:
+        """Write the labels out and train on them."""
+        card = self.models.card
+        if self.running or card is None:
+            return
+        folder = runs.runs_folder() / self.name.text()
+        try:
+            runs.check_name(self.name.text())
+            dataset = self.source.dataset() if self.source.on_disk else folder / "data" / "labels.json"
+            request = FinetuneRequest(
+                name=self.name.text(),
+                folder=str(folder),
+                dataset=str(dataset),
+                model=card.name,
+                mode=self.mode.currentData(),
+                steps=self.steps.value(),
+                labels=self.source.title,
+            )
+            if self.source.on_disk:
+                runs.new_run(request)
+                self._train(request, resume=False)
+            else:
+                labels, video = self.source.labels(), self.source.video()
+                runs.new_run(request)
+                self._write_labels(request, labels, video)
+        except UserError as error:
+            self._fail(str(error))
+
+    def resume(self) -> None:
+        """Go on with the unfinished training that is chosen."""
+        request = self.run_list.currentData()
+        if not self.running and isinstance(request, FinetuneRequest):
+            try:
+                self._train(request, resume=True)
+            except UserError as error:
+                self._fail(str(error))
+
+    def discard(self) -> None:
+        """Delete the unfinished training that is chosen."""
+        request = self.run_list.currentData()
+        if not self.running and isinstance(request, FinetuneRequest):
+            runs.discard_run(request)
+            self._show_unfinished()
+
+    def cancel(self) -> None:
+        """Stop; a checkpoint is kept."""
+        if self._token is not None:
+            self._token.cancel()
+        if self._process is not None:
+            self._process.stop()
+
+    def _write_labels(self, request: FinetuneRequest, labels: object, video: object) -> None:
+        from napari_superanimal.jobs.progress import CancelToken
+
+        self._token = CancelToken()
+        outcome: list[Failed] = []
+        token = self._token
+
+        def received(message: Progress | Failed) -> None:
+            if isinstance(message, Failed):
+                outcome.append(message)
+            else:
+                self.bar.report(message)
+
+        def ended() -> None:
+            self._token = None
+            if outcome:
+                self._fail(outcome[0].message)
+            elif token.cancelled:
+                runs.discard_run(request)
+                self._end("Stopped before the training began.")
+            else:
+                self._train(request, resume=False)
+
+        worker = write_labels_worker(labels, video, Path(request.folder) / "data", token)
+        worker.yielded.connect(received)
+        worker.finished.connect(ended)
+        self._begin("Writing the labelled frames…")
+        worker.start()
+
+    def _train(self, request: FinetuneRequest, *, resume: bool) -> None:
+        self._rate = 0.0
+        process = TrainingProcess(request, QApplication.instance())
+        process.progressed.connect(self._progressed)
+        process.finished.connect(self._finished)
+        process.cancelled.connect(self._cancelled)
+        process.failed.connect(self._fail)
+        self._process = process
+        self.plot.clear()
+        self._begin("Starting…")
+        process.start(resume=resume)
+
+    def _begin(self, message: str) -> None:
+        self.bar.start(message)
+        self.hint.setText(
+            "You can go on working meanwhile; closing napari stops the training, resume it later."
+        )
+        self._update_buttons()
+
+    def _progressed(self, progress: Progress) -> None:
+        self.bar.report(progress)
+        self._rate = progress.rate or self._rate
+        for name in self.plot.curves:
+            value = progress.values.get(name)
+            if value is not None:
+                self.plot.add(name, float(progress.values.get("step", progress.done)), float(value))
+
+    def _finished(self) -> None:
+        assert self._process is not None
+        request = self._process.request
+        try:
+            zoo.import_model(request.out)
+            runs.finish_run(request)
+        except UserError as error:
+            self._fail(str(error))
+            return
+        if self._rate > 0:
+            runs.remember_speed(request.model, self._rate)
+            self._speeds = runs.known_speeds()
+        self.models.refresh()
+        self._end(
+            f"<b>“{request.name}” is ready.</b> It is in the list of models of Predict now, with its card. "
+            "<b>Next:</b> choose it there and predict a video that it has not learned from."
+        )
+        show_info(f"Training finished: {request.name}")
+
+    def _cancelled(self) -> None:
+        assert self._process is not None
+        kept = runs.can_resume(Path(self._process.request.folder))
+        self._end(
+            "Stopped. <b>Resume</b> goes on from here."
+            if kept
+            else "Stopped before there was anything to keep."
+        )
+
+    def _fail(self, message: str) -> None:
+        show_error(message)
+        self._end(message)
+
+    def _end(self, text: str) -> None:
+        if self._process is not None:
+            self._process.deleteLater()
+        self._process = None
+        self._token = None
+        self.bar.finish()
+        self.hint.setText(text)
+        self.name.setText(runs.free_name(self._proposal()))
+        self._show_unfinished()
+        self._update_buttons()
+
+    def _proposal(self) -> str:
+        return f"{Path(self.source.title).stem or 'my'}-model"
+
+    def _source_changed(self) -> None:
+        if self.source.model:
+            self.models.choose(self.source.model)
+        if not self.running and not self.name.isModified():
+            self.name.setText(runs.free_name(self._proposal()))
+        self._update_buttons()
+
+    def _describe(self) -> None:
+        mode = MODES.get(self.mode.currentData())
+        self.mode_text.setText(mode.explanation if mode is not None else "")
+        self._show_estimate()
+        self._update_buttons()
+
+    def _length_chosen(self, choice: str) -> None:
+        if LENGTHS[choice]:
+            self.steps.setValue(LENGTHS[choice])
+
+    def _steps_chosen(self, steps: int) -> None:
+        fitting = [title for title, count in LENGTHS.items() if count == steps]
+        self.length.setCurrentText(fitting[0] if fitting else "Other")
+        self._show_estimate()
+
+    def _show_estimate(self) -> None:
+        card = self.models.card
+        speed = self._speeds.get(card.name) if card is not None else None
+        seconds = self.steps.value() / (speed or GUESS)
+        if speed:
+            self.estimate.setText(f"About {duration(seconds)}, measured on this computer.")
+        else:
+            self.estimate.setText(f"Perhaps {duration(seconds)}; the first training measures it.")
+
+    def _show_unfinished(self) -> None:
+        found = runs.unfinished_runs()
+        self.run_list.clear()
+        for request in found:
+            self.run_list.addItem(f"{request.name} (from {request.labels or request.dataset})", request)
+        self.unfinished_box.setVisible(bool(found))
+
+    def _update_buttons(self) -> None:
+        self.start_button.setEnabled(not self.running and self.models.card is not None)
+        self.unfinished_box.setEnabled(not self.running)
