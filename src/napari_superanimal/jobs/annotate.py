@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
-
+from napari_superanimal.jobs.files import atomic_path
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
-from napari_superanimal.keypoints import KeypointSpace
-from napari_superanimal.poses import Poses
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    import numpy as np
+    import numpy.typing as npt
+
+    from napari_superanimal.jobs.frames import ImageFrames
+    from napari_superanimal.keypoints import KeypointSpace
+    from napari_superanimal.poses import Poses
     from napari_superanimal.video import Video
 
 
@@ -32,7 +36,13 @@ def draw_row(
     from napari_superanimal.video.draw import draw_poses
 
     return draw_poses(
-        frame, poses.xy[row], poses.likelihood[row], space.edges, space.colors, threshold, boxes=poses.boxes[row]
+        frame,
+        poses.xy[row],
+        poses.likelihood[row],
+        space.edges,
+        space.colors,
+        threshold,
+        boxes=poses.boxes[row],
     )
 
 
@@ -69,3 +79,29 @@ def annotate_video(
             if on_progress is not None:
                 on_progress(meter.at(row + 1, f"drawing {path.name}"))
     return path
+
+
+def annotate_images(
+    images: ImageFrames,
+    poses: Poses,
+    frames: range,
+    space: KeypointSpace,
+    folder: Path,
+    *,
+    names: Sequence[str],
+    threshold: float,
+) -> Path:
+    """Write a folder of pictures with the poses drawn in; one name (without suffix) per row of `poses`.
+
+    Raises
+    ------
+    UserError
+        If an image cannot be read or a picture not written.
+    """
+    from PIL import Image
+
+    for row, number in enumerate(frames):
+        drawn = draw_row(images.frame(number), poses, row, space, threshold)
+        with atomic_path(folder / f"{names[row]}.png") as temporary:
+            Image.fromarray(drawn).save(temporary, "png")
+    return folder

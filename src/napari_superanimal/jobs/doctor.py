@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.environment import package_version, versions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 State = Literal["ok", "note", "problem"]
 
@@ -60,8 +62,7 @@ def examine(device: str = "auto") -> list[Finding]:
         ("video", _video),
         ("models", _models),
         ("disk", _disk),
-        ("napari", _napari),
-        ("display", _display),
+        ("window", _window),
     ]
     findings: list[Finding] = []
     for name, check in checks:
@@ -166,7 +167,9 @@ def _models() -> list[Finding]:
         else:
             found.append(Finding(name, "ok", f"weights verified, {reference.folder}"))
     for folder, problem in broken_models().items():
-        found.append(Finding(f"model {folder}", "note", problem, "remove the folder or import the model again"))
+        found.append(
+            Finding(f"model {folder}", "note", problem, "remove the folder or import the model again")
+        )
     if not references:
         found.append(Finding("models", "problem", "no models found", "reinstall napari-superanimal"))
     return found
@@ -199,44 +202,43 @@ def _disk() -> list[Finding]:
     return found
 
 
-def _napari() -> list[Finding]:
-    installed = package_version("napari")
-    if installed is None:
-        return [Finding("napari", "note", "not installed: command line only", "pip install 'napari[all]'")]
-    bindings = [
-        f"{name} {package_version(name) or ''}".strip()
-        for name in ("PyQt6", "PySide6", "PyQt5", "PySide2")
-        if find_spec(name) is not None
-    ]
-    if not bindings:
-        return [
-            Finding("napari", "ok", installed),
-            Finding(
-                "Qt",
-                "note",
-                "no Qt binding: napari cannot open, the command line works",
-                "pip install 'napari-superanimal[all]'",
-            ),
-        ]
-    found = [Finding("napari", "ok", installed), Finding("Qt", "ok", ", ".join(bindings))]
+def _window() -> list[Finding]:
+    found = []
+    if installed := package_version("napari"):
+        found.append(Finding("napari", "ok", installed))
+    bindings = qt_bindings()
+    if bindings:
+        found.append(
+            Finding("Qt", "ok", ", ".join(f"{n} {package_version(n) or ''}".strip() for n in bindings))
+        )
     if len(bindings) > 1:
         found.append(
-            Finding("Qt", "note", "several Qt bindings are installed", "keep one, they can disturb each other")
+            Finding(
+                "Qt", "note", "several Qt bindings are installed", "keep one, they can disturb each other"
+            )
         )
-    return found
+    problem = window_problem()
+    if problem is None:
+        shown = os.environ.get("WAYLAND_DISPLAY") or os.environ.get("DISPLAY") or "native"
+        return [*found, Finding("display", "ok", shown)]
+    text, remedy = problem
+    return [*found, Finding("window", "note", f"{text}: napari cannot open here, commands work", remedy)]
 
 
-def _display() -> list[Finding]:
-    if display_available():
-        return [Finding("display", "ok", os.environ.get("WAYLAND_DISPLAY") or os.environ.get("DISPLAY", ""))]
-    return [
-        Finding(
-            "display",
-            "note",
-            "none: napari cannot open here, the command line works",
-            "on a server use `xvfb-run`, X forwarding or a remote desktop for the window",
-        )
-    ]
+def qt_bindings() -> list[str]:
+    """Qt bindings that are installed; imports none."""
+    return [name for name in ("PyQt6", "PySide6", "PyQt5", "PySide2") if find_spec(name) is not None]
+
+
+def window_problem() -> tuple[str, str] | None:
+    """Why napari's window cannot open here, and what to do; None when it can."""
+    if package_version("napari") is None:
+        return "napari is not installed", "pip install 'napari-superanimal[all]'"
+    if not qt_bindings():
+        return "no Qt binding is installed", "pip install 'napari-superanimal[all]'"
+    if not display_available():
+        return "there is no display", "use a desktop, X forwarding, or put `xvfb-run -a` before the command"
+    return None
 
 
 def display_available() -> bool:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_superanimal.errors import UserError
+from napari_superanimal.video.folder import IMAGE_SUFFIXES, images_in
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp")
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from pathlib import Path
 
 
 @dataclass(frozen=True)
@@ -79,23 +80,8 @@ def gather(paths: Iterable[Path]) -> list[Source]:
 
 
 def _folder(folder: Path) -> Source:
-    images = sorted(
-        (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and not p.name.startswith(".")),
-        key=natural,
-    )
-    if not images:
-        raise UserError(
-            f"the folder has no images ({', '.join(IMAGE_SUFFIXES)})",
-            path=folder,
-            remedy="name the videos or the folder with the images themselves",
-        )
     whole = folder.resolve()
-    return Source(name=whole.name, folder=whole.parent, path=folder, images=tuple(images))
-
-
-def natural(path: Path) -> list[tuple[int, str]]:
-    """Sort key: numbers inside names count as numbers (img2 before img10)."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", path.name.lower())]
+    return Source(name=whole.name, folder=whole.parent, path=folder, images=tuple(images_in(folder)))
 
 
 def refuse_doubles(names: Sequence[tuple[str, Path]]) -> None:

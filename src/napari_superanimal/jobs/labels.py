@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.poses import Poses
 from napari_superanimal.poses.formats import registry
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_superanimal.poses import Poses
 
 
 def read_labels(path: Path, *, need_images: bool = True) -> Poses:

@@ -18,7 +18,7 @@ LARGEST_MEMBER_BYTES = 4_000_000_000
 
 
 def verify_model(model: ModelRef) -> dict[str, str]:
-    """State of each weight file: ``ok``, ``missing``, ``changed`` or ``unlisted`` (the card has no checksums)."""
+    """State per weight file: ``ok``, ``missing``, ``changed``; ``unlisted`` for a card without checksums."""
     if not model.card.sha256:
         return {CARD_FILE: "unlisted"}
     states = {}

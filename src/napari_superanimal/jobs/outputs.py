@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import unwritable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
 
 
 def check_folder(folder: Path, needed_bytes: int = 0) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.run_card import card_path, identity, read_card
-from napari_superanimal.poses import Poses
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from napari_superanimal.poses import Poses
 
 
 def unfinished(predictions: Path, card: Mapping[str, Any]) -> str | None:
@@ -68,8 +71,8 @@ def read_done(predictions: Path, keypoints: tuple[str, ...], individuals: tuple[
             path=predictions,
             remedy="start anew with --overwrite, or give another --out",
         )
-    k = [poses.keypoints.index(name) for name in keypoints]
-    a = [poses.individuals.index(name) for name in individuals]
+    k = np.array([poses.keypoints.index(name) for name in keypoints])
+    a = np.array([poses.individuals.index(name) for name in individuals])
     points = np.ix_(np.arange(len(poses)), a, k)
     return replace(
         poses,
@@ -84,9 +87,7 @@ def read_done(predictions: Path, keypoints: tuple[str, ...], individuals: tuple[
     )
 
 
-def same_animals(
-    before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]
-) -> npt.NDArray[np.int64]:
+def same_animals(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Which individual of `after` is which of `before`, both (A, K, 2) px of the same frame.
 
     Returns the order (A,) that brings `after` into the order of `before`: pairs with the smallest mean
@@ -140,5 +141,3 @@ def join(done: Poses, new: Poses) -> Poses:
         image_sizes=np.concatenate([done.image_sizes, new.image_sizes]),
         sources=(),
     )
-
-

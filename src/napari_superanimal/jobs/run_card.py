@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.environment import versions
-from napari_superanimal.jobs.files import write_text
-from napari_superanimal.poses import Poses
+from napari_superanimal.jobs.plain_json import plain
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from napari_superanimal.poses import Poses
 
 COMPLETE = "complete"
 CANCELLED = "cancelled"
@@ -24,17 +27,6 @@ IDENTITY = ("input_bytes", "model", "detector", "weights_sha256", "frame_range",
 def card_path(predictions: Path) -> Path:
     """Where the run card of a predictions file lies."""
     return predictions.with_name(f"{predictions.stem}.run.json")
-
-
-def write_card(card: Mapping[str, Any], path: Path) -> None:
-    """Write a run card atomically.
-
-    Raises
-    ------
-    UserError
-        If it cannot be written.
-    """
-    write_text(path, json.dumps(card, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -57,8 +49,8 @@ def read_card(path: Path) -> dict[str, Any]:
 
 
 def identity(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a card that decides whether two runs are the same work."""
-    return {name: json.loads(json.dumps(card.get(name))) for name in IDENTITY}
+    """The part of a card that decides whether two runs are the same work, as it is read from a file."""
+    return {name: plain(card.get(name)) for name in IDENTITY}
 
 
 def quality(poses: Poses, threshold: float) -> dict[str, float | int | None]:

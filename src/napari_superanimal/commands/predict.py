@@ -1,0 +1,161 @@
+"""``superanimal predict``: poses of the animals in videos and images."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_superanimal.commands.common import ProgressLine, cancellable, new_command, positive
+from napari_superanimal.errors import UserError
+
+if TYPE_CHECKING:
+    from napari_superanimal.jobs.predict import PredictResult
+
+_DESCRIPTION = """\
+Predict the poses of the animals in videos, folders of images and images.
+
+Per input, FILE_SCORER.h5 (DeepLabCut's layout) and the run card FILE_SCORER.run.json are written beside
+the input or into --out; SCORER is the model's name, followed by the detector's where it is another one.
+Images of one folder that are named one by one share one file of results. Ctrl-C keeps the frames that are
+finished, and --resume goes on from there."""
+
+_EPILOG = """\
+examples:
+  superanimal predict clip.mp4 --model mouse-topview-mini --out results
+  superanimal predict a.mp4 b.mp4 --model mouse-topview-mini --max-individuals 2 --annotate
+  superanimal predict photos/ --model quadruped-sideview-mini --format dlc-csv,coco"""
+
+
+def add(subparsers: Any) -> None:
+    """Add the command."""
+    parser = new_command(
+        subparsers, "predict", run, "predict poses in videos and images", _DESCRIPTION, _EPILOG
+    )
+    parser.add_argument(
+        "inputs", metavar="VIDEO|IMAGES", nargs="+", type=Path, help="videos, folders of images, images"
+    )
+    parser.add_argument("--model", required=True, metavar="NAME|FOLDER", help="see `superanimal models list`")
+    parser.add_argument(
+        "--detector",
+        default="model",
+        metavar="NAME|FOLDER|whole-frame",
+        help="where the boxes come from: the model's own detector (default), another model's, "
+        "or the whole frame as one box",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder of the results (default: beside each input)"
+    )
+    parser.add_argument(
+        "--frames",
+        type=frame_slice,
+        default=(None, None, None),
+        metavar="START:STOP[:STEP]",
+        help="frames to predict, as in a Python slice (default: all)",
+    )
+    parser.add_argument(
+        "--max-individuals", type=positive, default=1, metavar="N", help="most animals per frame (default 1)"
+    )
+    parser.add_argument(
+        "--format",
+        type=format_list,
+        default=(),
+        metavar="NAME,...",
+        help="formats to write besides dlc-h5: dlc-csv, coco",
+    )
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto is fp32")
+    parser.add_argument(
+        "--batch-size", type=positive, default=16, metavar="N", help="animals per pass (default 16)"
+    )
+    parser.add_argument(
+        "--flip", action="store_true", help="average with the mirror image: slower, a little more accurate"
+    )
+    parser.add_argument(
+        "--no-track", action="store_true", help="do not keep individuals in their columns over frames"
+    )
+    parser.add_argument("--annotate", action="store_true", help="also write a video with the poses drawn in")
+    parser.add_argument(
+        "--resume", action="store_true", help="go on with a cancelled run, skip complete ones"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+
+
+def frame_slice(text: str) -> tuple[int | None, int | None, int | None]:
+    """``START:STOP[:STEP]`` as three numbers; empty parts are None."""
+    parts = text.split(":")
+    try:
+        numbers = [int(part) if part.strip() else None for part in parts]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (2, 3):
+        raise argparse.ArgumentTypeError(f"{text!r} is not START:STOP or START:STOP:STEP")
+    start, stop, step = (*numbers, None)[:3]
+    return start, stop, step
+
+
+def format_list(text: str) -> tuple[str, ...]:
+    """Comma-separated names of formats that predictions can be written in."""
+    known = ("dlc-h5", "dlc-csv", "coco")
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    unknown = [name for name in names if name not in known]
+    if unknown or not names:
+        raise argparse.ArgumentTypeError(f"{text!r}: use {', '.join(known)}, separated by commas")
+    return names
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Predict every input."""
+    from napari_superanimal.jobs.predict import predict_files
+    from napari_superanimal.jobs.predict_plan import PredictOptions
+
+    if args.resume and args.overwrite:
+        raise UserError("--resume and --overwrite exclude each other", remedy="give one of them")
+    options = PredictOptions(
+        model=args.model,
+        detector=args.detector,
+        out=args.out,
+        frames=args.frames,
+        max_individuals=args.max_individuals,
+        formats=args.format,
+        device=args.device,
+        precision=args.precision,
+        batch_size=args.batch_size,
+        flip=args.flip,
+        track=not args.no_track,
+        annotate=args.annotate,
+        overwrite=args.overwrite,
+        resume=args.resume,
+        measure_forward=args.json is not None,
+        seed=args.seed or 0,
+    )
+    runs: list[dict[str, Any]] = []
+    args.result["runs"] = runs
+
+    with cancellable() as token, ProgressLine("frames") as line:
+
+        def done(result: PredictResult) -> None:
+            line.close()
+            print(summary(result))
+            runs.append({**result.card, "predictions": result.predictions})
+
+        predict_files(args.inputs, options, on_progress=line, on_result=done, token=token)
+        cancelled = token.cancelled
+    if len(runs) == 1:
+        # what most callers want: the fields of the only run at the top
+        args.result |= {k: v for k, v in runs[0].items() if k not in args.result}
+    return {"status": "cancelled" if cancelled else "complete"}
+
+
+def summary(result: PredictResult) -> str:
+    """What became of one input, in one line or two."""
+    card = result.card
+    name = result.source.path.name
+    if not result.files:
+        skipped = "complete already" if result.status == "complete" else "cancelled before the first frame"
+        return f"{name}: {skipped}"
+    empty = card["quality"]["frames_without_animal"]
+    text = f"{name}: {card['frames']} of {card['frames_asked']} frames, {card['fps']:.1f} fps"
+    text += f" -> {result.predictions}"
+    if empty:
+        text += f"\n  no animal was found in {empty} of {card['frames']} frames"
+    return text

@@ -1,0 +1,307 @@
+"""A model, or a file of predictions, measured against labels."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.jobs.frames import ImageFrames
+from napari_superanimal.jobs.labels import read_labels
+from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
+from napari_superanimal.keypoints import (
+    BUILTIN_SPACES,
+    ConversionTable,
+    KeypointSpace,
+    find_table,
+    identity_table,
+    load_space,
+    load_table,
+    space_from_names,
+)
+from napari_superanimal.models.zoo import ModelRef, find_model
+from napari_superanimal.poses import Poses, make_poses, project, with_boxes
+from napari_superanimal.poses.formats import registry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_superanimal.inference.predictor import Predictor
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """What to compare with the labels.
+
+    Attributes
+    ----------
+    model : str or Path or None
+        A model's name or folder; it predicts the labelled images.
+    predictions : Path or None
+        A file of predictions, instead of a model.
+    boxes : str
+        "detector" or "labels": where the model's boxes come from.
+    table : str or None
+        Conversion table of the labels; None finds it out from the names.
+    only : str
+        ``match:REGEX`` on image paths or a file of image names; empty takes all images.
+    device, batch_size, flip
+        As for `Predictor`.
+    """
+
+    model: str | Path | None = None
+    predictions: Path | None = None
+    boxes: str = "detector"
+    table: str | None = None
+    only: str = ""
+    device: str = "auto"
+    batch_size: int = 16
+    flip: bool = False
+
+
+def evaluate_files(
+    labels: Path,
+    options: EvaluateOptions,
+    *,
+    on_progress: ProgressCallback | None = None,
+    say: Callable[[str], None] | None = None,
+    token: CancelToken | None = None,
+) -> dict[str, Any]:
+    """Figures of a model or of predictions on a labelled data set.
+
+    Parameters
+    ----------
+    labels : Path
+        Data set in any format that can be read.
+    say : callable, optional
+        Gets what the user should know: the table found, rows left out.
+
+    Returns
+    -------
+    dict
+        The fields of ``superanimal evaluate --json``.
+
+    Raises
+    ------
+    UserError
+        If labels, model, predictions or table are wrong or do not fit each other.
+    Cancelled
+        If the token was set.
+    """
+    from napari_superanimal.evaluation.evaluate import evaluate_predictions
+
+    tell = say or (lambda _: None)
+    if options.model is not None:
+        model = find_model(options.model)
+        truth = with_boxes(_chosen(read_labels(labels), options.only))
+        space = KeypointSpace.from_json(model.card.space)
+        truth, table = in_space(truth, options.table, space, tell)
+        predicted = predict_labelled(truth, model, options, on_progress, token or CancelToken())
+        what: dict[str, Any] = {"model": model.card.name, "boxes": options.boxes}
+    elif options.predictions is not None:
+        truth = with_boxes(_chosen(read_labels(labels, need_images=False), options.only))
+        predicted = registry.read(options.predictions)
+        space = space_of(predicted)
+        truth, table = in_space(truth, options.table, space, tell)
+        predicted = project(predicted, identity_table(predicted.keypoints, space), space)
+        truth, predicted = same_rows(truth, predicted, options.predictions, tell)
+        what = {"predictions": str(options.predictions)}
+    else:
+        raise ValueError("a model or predictions are needed")
+    report = evaluate_predictions(truth, predicted, space).to_json()
+    if not report["n_images"]:
+        raise UserError(
+            "labels and predictions have no keypoint in common", path=labels, remedy="give another --table"
+        )
+    if never := report.get("never_predicted"):
+        tell(f"not predicted by this model, left out: {', '.join(never)}")
+    return {"labels": str(labels), **what, "space": space.name, "table": table.name, **report}
+
+
+def _chosen(poses: Poses, rule: str) -> Poses:
+    """The rows that ``--only`` chooses."""
+    if not rule:
+        return poses
+    if rule.startswith("match:"):
+        try:
+            pattern = re.compile(rule.removeprefix("match:"))
+        except re.error as error:
+            raise UserError(
+                f"{rule!r} is no regular expression ({error})", remedy="correct --only"
+            ) from error
+        keep = [bool(pattern.search(name)) for name in poses.images]
+    else:
+        try:
+            lines = Path(rule).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"cannot be read ({error})", path=rule, remedy="correct --only") from error
+        names = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
+        keep = [name in names or PurePosixPath(name).name in names for name in poses.images]
+    if not any(keep):
+        raise UserError(
+            f"--only {rule} chooses none of the {len(poses)} labelled images", remedy="correct it"
+        )
+    return poses.take(np.array(keep))
+
+
+def in_space(
+    labels: Poses, table: str | None, space: KeypointSpace, say: Callable[[str], None]
+) -> tuple[Poses, ConversionTable]:
+    """Labels carried into `space`, and the table that did it.
+
+    Raises
+    ------
+    UserError
+        If no table is given and the names explain nothing, or the table does not fit.
+    """
+    if table:
+        used = load_table(table)
+    else:
+        found = find_table(labels.keypoints, space)
+        if found is None:
+            raise UserError(
+                f"keypoints called {', '.join(labels.keypoints[:5])}, ... are not those of {space.name}",
+                path=labels.metadata.get("path"),
+                remedy="give --table FILE with `source,keypoint` rows",
+            )
+        used = found
+        say(f"conversion table found from the keypoint names: {used.name}")
+    projected = project(labels, used, space)
+    if unmapped := projected.metadata["unmapped"]:
+        say(f"keypoints without a place in {space.name}, left out: {', '.join(unmapped)}")
+    return projected, used
+
+
+def space_of(predicted: Poses) -> KeypointSpace:
+    """The built-in space that has the predictions' keypoints, else a bare one of their names."""
+    for name in BUILTIN_SPACES:
+        space = load_space(name)
+        if set(predicted.keypoints) <= set(space.keypoints):
+            return space
+    return space_from_names(predicted.keypoints)
+
+
+def predict_labelled(
+    truth: Poses,
+    model: ModelRef,
+    options: EvaluateOptions,
+    on_progress: ProgressCallback | None,
+    token: CancelToken,
+) -> Poses:
+    """Predictions of a model on the images of `truth`, row by row."""
+    from napari_superanimal.inference.collect import Collector
+    from napari_superanimal.inference.predictor import Predictor
+    from napari_superanimal.inference.stream import predict_stream
+    from napari_superanimal.models.load import load_model
+
+    most = int(truth.present.sum(1).max())
+    predictor = Predictor(
+        load_model(model),
+        detector="whole-frame" if options.boxes == "labels" else "model",
+        max_individuals=most,
+        device=options.device,
+        batch_size=options.batch_size,
+        flip=options.flip,
+    )
+    images = ImageFrames([truth.image_path(row) for row in range(len(truth))])
+    meter = Meter(len(truth))
+    if options.boxes == "labels":
+        return _in_given_boxes(truth, predictor, images, meter, on_progress, token)
+    frames = range(len(truth))
+    collector = Collector(predictor, frames)
+    for chunk in predict_stream(images, predictor, frames, token=token, track=False):
+        collector.add(chunk)
+        if on_progress is not None:
+            on_progress(meter.at(collector.done))
+    if token.cancelled:
+        raise Cancelled
+    return collector.poses()
+
+
+def _in_given_boxes(
+    truth: Poses,
+    predictor: Predictor,
+    images: ImageFrames,
+    meter: Meter,
+    on_progress: ProgressCallback | None,
+    token: CancelToken,
+) -> Poses:
+    xy = np.full(truth.xy.shape, np.nan)
+    likelihood = np.full(truth.likelihood.shape, np.nan)
+    for row, frame in images.iter_frames():
+        if token.cancelled:
+            raise Cancelled
+        animals = np.flatnonzero(np.isfinite(truth.boxes[row]).all(-1))
+        if len(animals):
+            points, sure = predictor.pose([frame] * len(animals), truth.boxes[row, animals])
+            xy[row, animals], likelihood[row, animals] = points, sure
+        if on_progress is not None:
+            on_progress(meter.at(row + 1))
+    return make_poses(
+        truth.keypoints, xy, individuals=truth.individuals, likelihood=likelihood, boxes=truth.boxes
+    )
+
+
+def same_rows(truth: Poses, predicted: Poses, path: Path, say: Callable[[str], None]) -> tuple[Poses, Poses]:
+    """The rows that labels and predictions share, in the same order.
+
+    Frames of a video are matched by number and images by name. Labelled images that were taken from the
+    predicted video (DeepLabCut's ``labeled-data/VIDEO/img0123.png``) are matched by the number in their name.
+
+    Raises
+    ------
+    UserError
+        If there is none.
+    """
+    if truth.is_video and predicted.is_video:
+        keys: list[Any] = truth.frames.tolist()
+        theirs: list[Any] = predicted.frames.tolist()
+    elif truth.is_video:
+        raise UserError(
+            "these are predictions of images, the labels are those of a video",
+            path=path,
+            remedy="predict the video",
+        )
+    elif predicted.is_video:
+        keys = [_frame_number(name, path) for name in truth.images]
+        theirs = predicted.frames.tolist()
+    else:
+        depth = _telling_depth(truth.images)
+        keys = [_tail(name, depth) for name in truth.images]
+        theirs = [_tail(name, depth) for name in predicted.images]
+    place = {key: row for row, key in enumerate(theirs)}
+    rows = [row for row, key in enumerate(keys) if key is not None and key in place]
+    if not rows:
+        raise UserError(
+            "none of the labelled images or frames was predicted",
+            path=path,
+            remedy="compare files that belong together",
+        )
+    if len(rows) < len(truth):
+        say(f"{len(truth) - len(rows)} of {len(truth)} labelled images have no prediction and are left out")
+    chosen = predicted.take([place[keys[row]] for row in rows])
+    return truth.take(rows), chosen
+
+
+def _frame_number(image: str, predictions: Path) -> int | None:
+    """Number of the video frame that a labelled image shows; None if it comes from another video."""
+    path = PurePosixPath(image)
+    digits = re.search(r"(\d+)$", path.stem)
+    return int(digits[1]) if digits and predictions.name.startswith(path.parent.name) else None
+
+
+def _tail(image: str, depth: int) -> tuple[str, ...]:
+    return PurePosixPath(image).parts[-depth:]
+
+
+def _telling_depth(images: Sequence[str]) -> int:
+    """How many parts of the paths, from the end, tell all images apart."""
+    deepest = max(len(PurePosixPath(name).parts) for name in images)
+    for depth in range(1, deepest + 1):
+        if len({_tail(name, depth) for name in images}) == len(set(images)):
+            return depth
+    return deepest

@@ -1,0 +1,200 @@
+"""What a prediction needs before it starts: options, inputs looked at, outputs that can be written."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.jobs import run_card
+from napari_superanimal.jobs.frames import ImageFrames
+from napari_superanimal.jobs.outputs import check_folder, check_new, file_safe
+from napari_superanimal.jobs.resume import unfinished
+from napari_superanimal.models.zoo import ModelRef, find_model
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_superanimal.jobs.inputs import Source
+    from napari_superanimal.video import Video
+
+WHOLE_FRAME = "whole-frame"
+OWN_DETECTOR = "model"
+
+#: What a format's files end with; the first is the contract's and always written.
+SUFFIXES = {"dlc-h5": ".h5", "dlc-csv": ".csv", "coco": ".json"}
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """What to predict with, and where to write.
+
+    Attributes
+    ----------
+    model : str or Path
+        A model's name or folder.
+    detector : str or Path
+        "model" for the model's own, "whole-frame", or another model whose detector is used.
+    out : Path or None
+        Folder of the results; None writes beside each input.
+    frames : (start, stop, step)
+        As in a Python slice; None where not given.
+    max_individuals : int
+    formats : tuple of str
+        Besides ``dlc-h5``, which is always written.
+    device, precision, batch_size, flip, track
+        As for `Predictor` and `predict_stream`.
+    annotate : bool
+        Also write a video with the poses drawn in.
+    overwrite, resume : bool
+        What to do where results exist; neither means an error.
+    measure_forward : bool
+        Also time the bare networks on the same batches.
+    """
+
+    model: str | Path
+    detector: str | Path = OWN_DETECTOR
+    out: Path | None = None
+    frames: tuple[int | None, int | None, int | None] = (None, None, None)
+    max_individuals: int = 1
+    formats: tuple[str, ...] = ("dlc-h5",)
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int = 16
+    flip: bool = False
+    track: bool = True
+    annotate: bool = False
+    overwrite: bool = False
+    resume: bool = False
+    measure_forward: bool = False
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Task:
+    """One source, looked at and ready to run."""
+
+    source: Source
+    targets: dict[str, Path]
+    frames: range
+    card: dict[str, Any]
+    done: bool
+    earlier: Path | None
+
+
+def scorer_name(model: ModelRef, detector: ModelRef | str) -> str:
+    """The scorer in files and file names: the model, and the detector where it is not the model's own."""
+    name = file_safe(model.card.name)
+    other = detector if isinstance(detector, str) else detector.card.name
+    return name if other in (OWN_DETECTOR, model.card.name) else f"{name}_{file_safe(other)}"
+
+
+def find_detector(detector: str | Path) -> ModelRef | str:
+    return str(detector) if str(detector) in (OWN_DETECTOR, WHOLE_FRAME) else find_model(detector)
+
+
+def prepare(source: Source, model: ModelRef, detector: ModelRef | str, options: PredictOptions) -> Task:
+    """Open a source and look at everything that could fail after the long work."""
+    with contextlib.closing(open_source(source)) as video:
+        total = len(video)
+        size = video.sizes()[0] if isinstance(video, ImageFrames) else video.shape[2:0:-1]
+        fps = None if isinstance(video, ImageFrames) else float(video.fps)
+    frames = frame_range(options.frames, total, source.path)
+    scorer = scorer_name(model, detector)
+    folder = source.folder if options.out is None else options.out
+    targets = {
+        name: folder / f"{source.name}_{scorer}{SUFFIXES[name]}"
+        for name in dict.fromkeys(("dlc-h5", *options.formats))
+    }
+    if options.annotate:
+        suffix = ".mp4" if source.is_video else ""
+        targets["annotated"] = folder / f"{source.name}_{scorer}_annotated{suffix}"
+    h5 = targets["dlc-h5"]
+    sums = {f"{model.card.name}/{name}": digest for name, digest in model.card.sha256.items()}
+    if isinstance(detector, ModelRef):
+        sums |= {f"{detector.card.name}/{name}": digest for name, digest in detector.card.sha256.items()}
+    card: dict[str, Any] = {
+        **run_card.provenance(),
+        "status": run_card.CANCELLED,
+        "input": str(source.path),
+        "input_bytes": source.size_bytes,
+        "input_frames": total,
+        "input_size": [int(size[0]), int(size[1])],
+        "input_fps": fps,
+        "model": model.card.name,
+        "model_folder": str(model.folder),
+        "detector": _detector_label(model, detector),
+        "scorer": scorer,
+        "space": model.card.space_name,
+        "weights_sha256": sums,
+        "thresholds": {
+            "likelihood": model.card.threshold,
+            "detector": (detector if isinstance(detector, ModelRef) else model).card.detector_threshold
+            if detector != WHOLE_FRAME
+            else None,
+        },
+        "frame_range": [frames.start, frames.stop, frames.step],
+        "max_individuals": options.max_individuals,
+        "options": {
+            name: value
+            for name, value in asdict(options).items()
+            if name in ("precision", "flip", "track", "seed")
+        },
+    }
+    if not source.is_video:
+        card["images"] = [image.name for image in source.images]
+    done, earlier = False, None
+    if options.resume:
+        state = unfinished(h5, card)
+        done, earlier = state == run_card.COMPLETE, h5 if state == run_card.CANCELLED else None
+        fresh = state is None
+    else:
+        fresh = True
+    if fresh and not options.overwrite:
+        check_new([*targets.values(), run_card.card_path(h5)])
+    numbers = len(frames) * options.max_individuals * len(model.card.space.get("keypoints", ())) * 3
+    # eight bytes each in h5, some fifteen characters in text
+    check_folder(folder, 1_000_000 + numbers * sum(8 if name == "dlc-h5" else 15 for name in targets))
+    return Task(source, targets, frames, card, done, earlier)
+
+
+def _detector_label(model: ModelRef, detector: ModelRef | str) -> str:
+    if isinstance(detector, ModelRef):
+        return detector.card.name
+    return model.card.name if detector == OWN_DETECTOR else detector
+
+
+def open_source(source: Source) -> Video | ImageFrames:
+    """The frames of a source.
+
+    Raises
+    ------
+    UserError
+        If they cannot be read.
+    """
+    from napari_superanimal.video import open_video
+
+    return open_video(source.path) if source.is_video else ImageFrames(source.images)
+
+
+def frame_range(frames: tuple[int | None, int | None, int | None], total: int, path: Path) -> range:
+    """The frames asked for, of those there are.
+
+    Raises
+    ------
+    UserError
+        If none is left, or the step is below 1.
+    """
+    start, stop, step = frames
+    if step is not None and step < 1:
+        raise UserError(f"the step of --frames is {step}", remedy="give a step of 1 or more")
+    chosen = range(total)[slice(start, stop, step)]
+    if not chosen:
+        asked = ":".join("" if n is None else str(n) for n in (start, stop))
+        raise UserError(
+            f"there is no frame in {asked}, the input has {total}",
+            path=path,
+            remedy="correct --frames START:STOP[:STEP]",
+        )
+    return chosen
