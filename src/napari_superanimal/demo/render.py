@@ -140,13 +140,14 @@ class Frames(Sequence[npt.NDArray[np.uint8]]):
             far = near + (w if horizontal else h)
             if (sign < 0 and near > wall) or (sign > 0 and far < wall):
                 continue
-            edge = round(wall)
+            edge, depth = round(wall), max(1, round(style.wall * min(height, width)))
+            first, last = (max(0, edge - depth), max(0, edge)) if sign < 0 else (edge, edge + depth)
             if horizontal:
                 mirror = Patch(2 * edge - patch.x - w, patch.y, patch.color[:, ::-1], patch.alpha[:, ::-1])
-                region = (slice(None), slice(0, max(0, edge)) if sign < 0 else slice(edge, width))
+                region = (slice(None), slice(first, last))
             else:
                 mirror = Patch(patch.x, 2 * edge - patch.y - h, patch.color[::-1], patch.alpha[::-1])
-                region = (slice(0, max(0, edge)) if sign < 0 else slice(edge, height), slice(None))
+                region = (slice(first, last), slice(None))
             kept = image.copy()
             self._composite(kept, mirror, style.reflection)
             image[region] = kept[region]

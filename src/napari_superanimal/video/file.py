@@ -174,23 +174,22 @@ class FileReader:
                 if first is not None and first[0] <= self._index.keyframes[group]:
                     self._ahead = first
                     return
-        self._start(*self._reopen(), 0)  # the file's start needs no seeking
+        self._start(*self._reopen(prime=False), 0)  # the file's start needs no seeking
 
     def _start(self, container: InputContainer, stream: VideoStream, reliable: int) -> None:
         self._frames = decode_all(container, stream)
         self._reliable, self._at, self._ready, self._ahead = reliable, -1, True, None
 
-    def _reopen(self) -> tuple[InputContainer, VideoStream]:
+    def _reopen(self, prime: bool = True) -> tuple[InputContainer, VideoStream]:
         if self._opened is not None:
             self._opened[0].close()
         container = open_container(self._index.path)
         stream = video_stream(container, self._index.path, self._index.stream)
         self._opened = container, stream
-        if not self._index.ordinal:
+        if prime:
             # x264 tells its version in the first packet only, and libav decodes the 4:4:4 pictures of old
             # versions wrongly without it: let the decoder see the start of the file before it jumps
             next(decode_all(container, stream), None)
-            container.seek(int(self._index.seek_pts[0]), stream=stream, backward=True)
         return self._opened
 
     def _keep(self, number: int, frame: VideoFrame) -> None:
@@ -206,6 +205,4 @@ class FileReader:
             frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR
         )
         image: npt.NDArray[np.uint8] = np.asarray(rgb.to_ndarray(), np.uint8)
-        if self._index.rotation:
-            image = np.ascontiguousarray(np.rot90(image, self._index.rotation // 90))
-        return image
+        return np.ascontiguousarray(np.rot90(image, self._index.rotation // 90))
