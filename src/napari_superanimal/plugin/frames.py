@@ -1,0 +1,110 @@
+"""Frames that are made when they are looked at: image files of different sizes, rendered clips."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from napari_superanimal.errors import UserError
+
+Frame = npt.NDArray[np.uint8]
+
+#: Bytes above which the whole stack is not turned into one array.
+MAX_LOAD_BYTES = 2**30
+#: Frames kept in memory.
+KEPT = 64
+
+
+class LazyFrames:
+    """An array (T, H, W, 3) uint8 whose frames come from a function.
+
+    Parameters
+    ----------
+    count : int
+    size : (int, int)
+        Width, height.
+    load : callable
+        Gives frame i as (H, W, 3) uint8.
+    title : str
+        For messages.
+    """
+
+    dtype = np.dtype(np.uint8)
+    ndim = 4
+
+    def __init__(self, count: int, size: tuple[int, int], load: Callable[[int], Frame], title: str) -> None:
+        width, height = size
+        self.shape = (count, height, width, 3)
+        self.title = title
+        self._load = lru_cache(maxsize=KEPT)(load)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __repr__(self) -> str:
+        return f"<LazyFrames {self.title}: {self.shape}>"
+
+    @property
+    def size(self) -> int:
+        """Number of array elements."""
+        return int(np.prod(self.shape))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the whole stack."""
+        return self.size
+
+    def frame(self, index: int) -> Frame:
+        """One frame, (H, W, 3)."""
+        return self._load(range(len(self))[index])
+
+    def __getitem__(self, key: Any) -> Frame:
+        first, *rest = key if isinstance(key, tuple) else (key,)
+        if first is Ellipsis:
+            first, rest = slice(None), [Ellipsis, *rest]
+        if isinstance(first, int | np.integer):
+            return self.frame(int(first))[tuple(rest)]
+        numbers = np.arange(len(self))[first]
+        if np.ndim(numbers) == 0:
+            return self.frame(int(numbers))[tuple(rest)]
+        if len(numbers) * int(np.prod(self.shape[1:])) > MAX_LOAD_BYTES:
+            raise UserError(
+                f"{self.title}: {len(numbers)} frames do not fit into memory", remedy="take fewer at once"
+            )
+        frames = [self.frame(int(i))[tuple(rest)] for i in numbers]
+        return np.stack(frames) if frames else np.zeros((0, *self.shape[1:]), np.uint8)
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+
+def image_stack(paths: Sequence[Path], sizes: npt.NDArray[np.int64], title: str) -> LazyFrames:
+    """Images of any sizes as one stack: smaller ones are padded with black right and below.
+
+    The top-left corner stays where it is, so keypoints need no shift. A missing or broken image is black.
+
+    Parameters
+    ----------
+    sizes : (T, 2) int64
+        Width, height; zeros where unknown.
+    """
+    width, height = (int(v) for v in sizes.max(0)) if len(sizes) else (0, 0)
+    width, height = width or 640, height or 480
+
+    def load(index: int) -> Frame:
+        frame = np.zeros((height, width, 3), np.uint8)
+        try:
+            with Image.open(paths[index]) as image:
+                pixels = np.asarray(image.convert("RGB"))[:height, :width]
+        except (OSError, SyntaxError, ValueError):
+            return frame
+        frame[: pixels.shape[0], : pixels.shape[1]] = pixels
+        return frame
+
+    return LazyFrames(len(paths), (width, height), load, title)
