@@ -90,7 +90,7 @@ def dock(viewer: Viewer, title: str) -> Any:
 
 def predict(viewer: Viewer) -> Points:
     """The Predict widget after its run."""
-    form = dock(viewer, "Predict poses")
+    form = dock(viewer, "Predict animal poses")
     form.models.choose(MODEL)
     form.open_video(make_clip())
     form.run()
