@@ -86,4 +86,7 @@ def load_datasets(config: TrainConfig, space: KeypointSpace, data: Path) -> tupl
     parts = [load_dataset(d, space, data, config.folder) for d in config.datasets if not d.rendered]
     names = [d.name for d in config.datasets if not d.rendered]
     training = merge([t for t, _ in parts], names)
-    return training, merge([v for _, v in parts], names)
+    held = [(v, name) for (_, v), name in zip(parts, names, strict=True) if len(v)]
+    if not held:
+        return training, training.take(np.zeros(len(training), bool))
+    return training, merge([v for v, _ in held], [name for _, name in held])

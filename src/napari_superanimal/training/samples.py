@@ -36,6 +36,8 @@ class PoseSamples:
     source : tuple of str
     rows : (N, 2) int64
         Row of the dataset and individual, for reports.
+    pixel : (N,) float32
+        Pixels of the frame per pixel of the crop.
     """
 
     crops: Tensor
@@ -44,6 +46,7 @@ class PoseSamples:
     weight: npt.NDArray[np.float32]
     source: tuple[str, ...]
     rows: npt.NDArray[np.int64]
+    pixel: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -141,6 +144,7 @@ def gather_pose_samples(
     keep = np.argwhere(boxed.found.any(-1))
     crops = torch.empty((len(keep), 3, size, size), dtype=torch.uint8)
     xy = np.empty((len(keep), len(space), 2), np.float64)
+    pixel = np.empty(len(keep), np.float32)
     sources = []
     last, frame = -1, np.empty(0, np.uint8)
     for n, (row, animal) in enumerate(keep):
@@ -148,6 +152,7 @@ def gather_pose_samples(
             frame, last = reader(poses, int(row)), row
         crop, *square = cut(frame, *square_crop(boxed.boxes[row, animal], context * ROOM), size)
         crops[n] = crop
+        pixel[n] = square[2] / size
         xy[n] = to_crop(boxed.xy[row, animal][None], np.array([square]), size)[0]
         sources.append(poses.sources[row] if poses.sources else "")
         if on_row is not None:
@@ -156,7 +161,7 @@ def gather_pose_samples(
     if side_canonical:
         xy, visibility = canonical_sides(xy, visibility, space)
     weight = np.array([(weights or {}).get(s, 1.0) for s in sources], np.float32)
-    return PoseSamples(crops, xy.astype(np.float32), visibility, weight, tuple(sources), keep)
+    return PoseSamples(crops, xy.astype(np.float32), visibility, weight, tuple(sources), keep, pixel)
 
 
 def gather_image_samples(

@@ -1,0 +1,250 @@
+"""Frames in, chunks out: decoding, detector and pose network side by side on all cores."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+import psutil
+import torch
+
+from napari_superanimal.inference.predictor import Frame, Predictions, Predictor
+from napari_superanimal.inference.tracks import SlotTracker
+from napari_superanimal.jobs.progress import CancelToken
+
+#: Frames per unit of work; small enough that cancelling is quick, large enough to fill a batch.
+CHUNK = 16
+
+
+class FrameSource(Protocol):
+    """What inference needs of a video; `video.open_video` gives one."""
+
+    def __len__(self) -> int: ...
+
+    def iter_frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[tuple[int, Frame]]: ...
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Predictions of consecutive frames.
+
+    frames : (n,) int64 frame numbers; xy, likelihood, boxes, box_scores as in `Predictions`
+    """
+
+    frames: npt.NDArray[np.int64]
+    xy: npt.NDArray[np.float32]
+    likelihood: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]
+    box_scores: npt.NDArray[np.float32]
+
+
+@dataclass
+class StreamStats:
+    """What a run took. CPU seconds are those of the threads that did the work."""
+
+    frames: int = 0
+    seconds: float = 0.0
+    decode_cpu_s: float = 0.0
+    detector_cpu_s: float = 0.0
+    pose_cpu_s: float = 0.0
+    workers: int = 1
+    peak_rss_mb: float = 0.0
+    sample: list[Frame] = field(default_factory=list, repr=False)
+
+    @property
+    def fps(self) -> float:
+        return self.frames / self.seconds if self.seconds else 0.0
+
+    @property
+    def core_fps(self) -> float:
+        """What the cores would allow if every CPU second were useful work: cores / CPU seconds per frame."""
+        used = self.decode_cpu_s + self.detector_cpu_s + self.pose_cpu_s
+        return psutil.cpu_count() * self.frames / used if used else 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        each = max(self.frames, 1) / 1000
+        return {
+            "frames": self.frames,
+            "seconds": round(self.seconds, 3),
+            "fps": round(self.fps, 2),
+            "core_fps": round(self.core_fps, 2),
+            "cpu_ms_per_frame": {
+                "decode": round(self.decode_cpu_s / each, 3),
+                "detector": round(self.detector_cpu_s / each, 3),
+                "pose": round(self.pose_cpu_s / each, 3),
+            },
+            "workers": self.workers,
+            "peak_rss_mb": round(self.peak_rss_mb, 1),
+        }
+
+
+class PredictionStream:
+    """Iterate to get `Chunk`s in frame order; every step is a point where the caller may stop.
+
+    On a CPU each worker thread runs whole chunks with one torch thread of its own: small networks use the cores
+    far better side by side than split up inside, and no second thread team is left behind that would slow down a
+    viewer in the same process.
+
+    Parameters
+    ----------
+    video : FrameSource
+    predictor : Predictor
+    frames : range
+        Frame numbers, ascending.
+    token : CancelToken, optional
+        Once set, the chunks under way are still given, then iteration ends.
+    track : bool
+        Keep individuals in their columns from frame to frame; else the best box comes first.
+    """
+
+    def __init__(
+        self,
+        video: FrameSource,
+        predictor: Predictor,
+        frames: range,
+        *,
+        token: CancelToken | None = None,
+        track: bool = True,
+    ) -> None:
+        self.video = video
+        self.predictor = predictor
+        self.frames = frames
+        self.token = token or CancelToken()
+        self.stats = StreamStats()
+        self._tracker = SlotTracker(predictor.max_individuals) if track else None
+        self._failure: BaseException | None = None
+        self._closed = threading.Event()
+
+    def __iter__(self) -> Iterator[Chunk]:
+        workers = max(1, psutil.cpu_count() or 1) if self.predictor.device.type == "cpu" else 1
+        self.stats.workers = workers
+        self.predictor.shares.detector = self.predictor.shares.pose = 0.0
+        full: queue.Queue[list[tuple[int, Frame]] | None] = queue.Queue(maxsize=workers + 1)
+        decoder = threading.Thread(target=self._decode, args=(full,), daemon=True, name="superanimal-decode")
+        process = psutil.Process()
+        started = time.perf_counter()
+        decoder.start()
+        waiting: deque[tuple[npt.NDArray[np.int64], Future[Predictions]]] = deque()
+        initializer = (lambda: torch.set_num_threads(1)) if self.predictor.device.type == "cpu" else None
+        pool = ThreadPoolExecutor(workers, "superanimal-predict", initializer)
+        try:
+            ended = False
+            while not ended or waiting:
+                while not ended and len(waiting) <= workers:
+                    part = full.get()
+                    if part is None:
+                        ended = True
+                        break
+                    numbers = np.array([i for i, _ in part], np.int64)
+                    waiting.append((numbers, pool.submit(self.predictor, [f for _, f in part])))
+                    if not self.stats.sample:
+                        self.stats.sample = [f for _, f in part]
+                    del part
+                if waiting:
+                    numbers, future = waiting.popleft()
+                    chunk = self._chunk(numbers, future.result())
+                    self.stats.frames += len(numbers)
+                    self.stats.seconds = time.perf_counter() - started
+                    self.stats.peak_rss_mb = max(self.stats.peak_rss_mb, process.memory_info().rss / 2**20)
+                    self.stats.detector_cpu_s = self.predictor.shares.detector
+                    self.stats.pose_cpu_s = self.predictor.shares.pose
+                    yield chunk
+            if self._failure is not None:
+                raise self._failure
+        finally:
+            self._closed.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+            decoder.join(timeout=10)
+
+    def _decode(self, full: queue.Queue[list[tuple[int, Frame]] | None]) -> None:
+        """Read frames into chunks, in a thread of its own; the queue is bounded, so memory is too."""
+        part: list[tuple[int, Frame]] = []
+        last = time.thread_time()
+        try:
+            for number, frame in self.video.iter_frames(self.frames.start, self.frames.stop, self.frames.step):
+                part.append((number, frame))
+                if len(part) == CHUNK:
+                    now = time.thread_time()
+                    self.stats.decode_cpu_s += now - last
+                    last = now
+                    if not self._put(full, part):
+                        return
+                    part = []
+        except BaseException as error:
+            self._failure = error
+        if part:
+            self._put(full, part)
+        self._put(full, None)
+
+    def _put(self, full: queue.Queue[list[tuple[int, Frame]] | None], part: list[tuple[int, Frame]] | None) -> bool:
+        """Hand over a chunk; False once nobody wants it any more."""
+        while not self._closed.is_set():
+            if self.token.cancelled and part is not None:
+                part = None
+            try:
+                full.put(part, timeout=0.2)
+            except queue.Full:
+                continue
+            return part is not None
+        return False
+
+    def _chunk(self, numbers: npt.NDArray[np.int64], found: Predictions) -> Chunk:
+        if self._tracker is None or self.predictor.max_individuals == 1:
+            return Chunk(numbers, found.xy, found.likelihood, found.boxes, found.box_scores)
+        xy, sure, boxes, scores = (np.full_like(a, np.nan) for a in (found.xy, found.likelihood, found.boxes, found.box_scores))
+        for n in range(len(numbers)):
+            detected = np.flatnonzero(np.isfinite(found.box_scores[n]))
+            column = self._tracker.assign(found.boxes[n, detected].astype(np.float64))
+            xy[n, column], sure[n, column] = found.xy[n, detected], found.likelihood[n, detected]
+            boxes[n, column], scores[n, column] = found.boxes[n, detected], found.box_scores[n, detected]
+        return Chunk(numbers, xy, sure, boxes, scores)
+
+
+def predict_stream(
+    video: FrameSource,
+    predictor: Predictor,
+    frames: range,
+    *,
+    token: CancelToken | None = None,
+    track: bool = True,
+) -> PredictionStream:
+    """`PredictionStream`; its `stats` tell speed and memory while and after it runs."""
+    return PredictionStream(video, predictor, frames, token=token, track=track)
+
+
+def forward_fps(predictor: Predictor, frames: list[Frame], workers: int, repeats: int = 6) -> float:
+    """Frames per second of the bare networks: the same batches, prepared beforehand, on all workers at once."""
+    from napari_superanimal.inference.crops import cut_batch, letterbox
+
+    boxes = [b for b, _ in predictor.detect(frames)]
+    owner = [i for i, each in enumerate(boxes) for _ in each]
+    flat = np.concatenate(boxes) if owner else np.array([[0.0, 0.0, 64.0, 64.0]])
+    owner = owner or [0]
+    size = predictor._pose.config.input_size
+    crops = predictor.prepare(cut_batch([frames[i] for i in owner], flat, predictor.card.context, size)[0])
+    detector = predictor._detector
+    images = None
+    if detector is not None:
+        images = predictor.prepare(torch.stack([letterbox(f, detector.config.input_size)[0] for f in frames]))
+
+    @torch.inference_mode()
+    def once(_: int) -> None:
+        if detector is not None and images is not None:
+            detector(images)
+        for start in range(0, len(crops), predictor.batch_size):
+            predictor._pose(crops[start : start + predictor.batch_size])
+
+    with ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(1)) as pool:
+        list(pool.map(once, range(workers)))
+        started = time.perf_counter()
+        list(pool.map(once, range(workers * repeats)))
+        seconds = time.perf_counter() - started
+    return len(frames) * workers * repeats / seconds
