@@ -248,8 +248,8 @@ def _individuals(
 ) -> tuple[list[list[int]], tuple[str, ...]]:
     """Which place each annotation takes in its row, and what the places are called."""
     everything = [a for row in animals for a in row]
-    if everything and all(isinstance(a.get("individual"), str) for a in everything):
-        listed = [n for c in categories for n in c.get("individuals") or () if isinstance(n, str)]
+    listed = [n for c in categories for n in c.get("individuals") or () if isinstance(n, str)]
+    if (everything or listed) and all(isinstance(a.get("individual"), str) for a in everything):
         names = tuple(dict.fromkeys((*listed, *(a["individual"] for a in everything))))
         slots = [[names.index(a["individual"]) for a in row] for row in animals]
         if all(len(set(s)) == len(s) for s in slots):

@@ -119,6 +119,9 @@ def write_dlc_project(
         os.replace(temporary, path)
     except OSError as error:
         raise unwritable(path, error) from error
+    except UserError as error:
+        # name the folder that the user asked for, not the temporary one
+        raise UserError(error.problem, path=path, remedy=error.remedy) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return [path / p.relative_to(temporary) for p in written]

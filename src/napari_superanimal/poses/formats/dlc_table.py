@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import warnings as python_warnings
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 #: Keys that DeepLabCut uses, preferred in this order.
 KEYS = ("df_with_missing", "keypoints")
 KEY = KEYS[0]
+#: How pandas reads numbers to their last bit; since 3.1 it always does and deprecates to be told.
+_EXACT: dict[str, Any] = (
+    {"float_precision": "round_trip"} if tuple(map(int, pd.__version__.split(".")[:2])) < (3, 1) else {}
+)
 #: pandas marks its tables near the start of a file.
 _SNIFFED = 65536
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
@@ -135,19 +139,25 @@ def load_csv(path: Path) -> DlcTable:
     if len(rows) == n_header:
         frame = pd.DataFrame(np.zeros((0, width)))
     else:
+        _check_end(path, width)
         try:
-            with open(path, newline="", encoding="utf-8-sig") as file:
+            with (
+                open(path, newline="", encoding="utf-8-sig") as file,
+                python_warnings.catch_warnings(),
+            ):
                 for _ in range(lines[n_header]):
                     file.readline()
+                # a row that is too long would lose its end with no more than a warning
+                python_warnings.simplefilter("error", pd.errors.ParserWarning)
                 frame = pd.read_csv(
                     file,
                     header=None,
                     names=list(range(width)),
                     index_col=False,
-                    float_precision="round_trip",
+                    **_EXACT,
                     converters=dict.fromkeys(range(n_index), str),
                 )
-        except (ValueError, pd.errors.ParserError) as error:
+        except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
             raise _misfit(path, error) from error
     try:
         data = frame.iloc[:, n_index:].astype(np.float64)
@@ -159,6 +169,26 @@ def load_csv(path: Path) -> DlcTable:
         [row[n_index:] for row in header], names=[row[0] for row in header]
     )
     return table_from_frame(data, path)
+
+
+def _check_end(path: Path, width: int) -> None:
+    """A copy that stopped in the middle of a row would be read as missing points."""
+    with open(path, "rb") as file:
+        file.seek(0, 2)
+        size = file.tell()
+        # numbers take up to some 20 characters, names are rarely longer than a few hundred
+        file.seek(max(0, size - 64 * width - 8192))
+        tail = file.read().decode("utf-8", errors="replace").rstrip("\r\n").splitlines()
+    try:
+        cells = len(next(csv.reader(tail[-1:]), []))
+    except csv.Error:
+        return
+    if 0 < cells < width:
+        raise UserError(
+            f"the file is cut short: its last row has {cells} of {width} columns",
+            path=path,
+            remedy="copy or export it again",
+        )
 
 
 def _misfit(path: Path, error: Exception) -> UserError:

@@ -16,7 +16,7 @@ from napari_superanimal.jobs.files import atomic_path, unwritable
 from napari_superanimal.poses.formats.base import refuse_existing
 from napari_superanimal.poses.formats.dlc_extras import Extras, checksum, kept_metadata, write_extras
 from napari_superanimal.poses.formats.dlc_frame import LABELLED_DATA
-from napari_superanimal.poses.formats.dlc_table import KEY
+from napari_superanimal.poses.formats.dlc_table import KEY, load_h5
 from napari_superanimal.poses.poses import SINGLE, Poses
 
 #: Name of the one animal in our prediction tables, as SuperAnimal writes it.
@@ -171,10 +171,27 @@ def write_dlc_h5(
             if kind != "predictions" or not len(frame) or not _store(frame, temporary, "table"):
                 _store(frame, temporary, "fixed")
             _add_extras(poses, pairs, multi, temporary, path)
-        except HDF5ExtError as error:
+            _verify(frame, temporary)
+        except (HDF5ExtError, _NotWritten) as error:
             reason = OSError("the disk is full or the file cannot be written")
             raise unwritable(path, reason) from error
     return [path]
+
+
+class _NotWritten(Exception):
+    """What is on the disk is not what was written."""
+
+
+def _verify(frame: pd.DataFrame, path: Path) -> None:
+    """HDF5 may notice a full disk only on closing, where nobody hears of it: read everything back."""
+    try:
+        table = load_h5(path)
+    except UserError as error:
+        raise _NotWritten from error
+    size = 3 if table.has_likelihood else 2
+    values = table.values[:, :, :size].reshape(frame.shape)
+    if not np.array_equal(values, frame.to_numpy(), equal_nan=True) or table.extras is None:
+        raise _NotWritten
 
 
 def _store(frame: pd.DataFrame, path: Path, layout: Literal["table", "fixed"]) -> bool:
