@@ -102,8 +102,8 @@ def draw_poses(
             if (score := scores[a]) is not None and np.isfinite(score):
                 title = f"{title} {score:.2f}".strip()
             pen.box(frames[a], tint, 0.45 * size, title)
-    found: npt.NDArray[np.bool_] = np.isfinite(points).all(-1)
-    solid: npt.NDArray[np.bool_] = found & (sure >= threshold)
+    found = np.asarray(np.isfinite(points).all(-1))
+    solid = found & (sure >= threshold)
     for a in range(animals):
         for i, j in np.asarray(edges, np.int64).reshape(-1, 2):
             if solid[a, i] and solid[a, j]:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 #: Undisplayed frames kept, as the decoder made them, after a jump backward: the next ones that are asked for.
 _BACKFILL_FRAMES = 64
 _BACKFILL_BYTES = 96 * 2**20
+#: Earlier keyframes tried when a seek lands too late.
+_RUN_UPS = 2
 
 
 class FileSource:
@@ -161,17 +163,22 @@ class FileReader:
         return None
 
     def _seek(self, group: int) -> None:
-        """Stand before keyframe number `group`, or before an earlier one if the container overshoots."""
+        """Stand before keyframe number `group`.
+
+        Some containers (MPEG-TS) land behind the place asked for, amid pictures that cannot be decoded
+        properly: then seek to the keyframe before and run up, or in the end from the start of the file.
+        """
+        key = int(self._index.keyframes[group])
         if not self._index.ordinal:
-            for earlier in range(group, -1, -1):
+            for earlier in range(group, max(-1, group - _RUN_UPS - 1), -1):
                 container, stream = self._opened or self._reopen()
                 try:
                     container.seek(int(self._index.seek_pts[earlier]), stream=stream, backward=True)
                 except (av.FFmpegError, OSError):
                     break
-                self._start(container, stream, int(self._index.keyframes[earlier]))
+                self._start(container, stream, key)
                 first = self._next()
-                if first is not None and first[0] <= self._index.keyframes[group]:
+                if first is not None and first[0] == key:
                     self._ahead = first
                     return
         self._start(*self._reopen(prime=False), 0)  # the file's start needs no seeking

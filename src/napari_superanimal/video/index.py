@@ -107,11 +107,12 @@ def build_index(path: Path) -> PacketIndex:
         stream = video_stream(container, path)
         rate = float(stream.average_rate or stream.guessed_rate or 0)
         pts, keys, seen, complete = _packets(container, stream)
-        announced = stream.frames
+        # other containers estimate, or count repeated frames that are not stored
+        announced = stream.frames if "mp4" in container.format.name else 0
         number, time_base = stream.index, stream.time_base or Fraction(1, 1000)
     finally:
         container.close()
-    cut = not complete or seen < announced
+    cut = not complete or seen < announced or _shorter_than_riff(path)
     first = _decoded_pts(path, number, _PROBE)
     if not first.pts:
         raise UserError(
@@ -238,6 +239,14 @@ def _has_box(path: Path, name: bytes) -> bool:
                 return False
             at += length
     return False
+
+
+def _shorter_than_riff(path: Path) -> bool:
+    """Whether an AVI file ends before its first RIFF chunk does."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    whole = 8 + int.from_bytes(head[4:8], "little")
+    return head[:4] == b"RIFF" and head[8:12] == b"AVI " and path.stat().st_size < whole
 
 
 def _packets(container: InputContainer, stream: VideoStream) -> tuple[list[int] | None, list[int], int, bool]:

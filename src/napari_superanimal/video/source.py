@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -45,11 +44,3 @@ class Source(Protocol):
 
     def reader(self) -> Reader:
         """A new, independent reader."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Presentation times (T,) in seconds since the first frame, and the mean rate."""
-
-    times: npt.NDArray[np.float64]
-    fps: float
