@@ -23,6 +23,7 @@ from qtpy.QtCore import QObject, QProcess, Signal
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.progress import CancelToken, Meter, Progress
+from napari_superanimal.plugin.safe_import import import_torch
 from napari_superanimal.plugin.training_data import write_training_set
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def predict_worker(
     done = 0
     try:
         yield PredictUpdate(Progress(0, 0, message="Loading the model…"))
-        # torch is imported here, in the thread that uses it
+        import_torch()
         for update in _predict(request, token):
             done = update.progress.done
             yield update

@@ -34,7 +34,7 @@ class LayerCombo(QComboBox):
         self._layers: list[weakref.ref[Layer]] = []
         self._shown: Layer | None = None
         self.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.setMinimumContentsLength(16)
+        self.setMinimumContentsLength(10)
         events = viewer.layers.events
         for event in (events.inserted, events.removed, events.reordered, events.renamed):
             event.connect(self.refresh)
@@ -50,7 +50,7 @@ class LayerCombo(QComboBox):
     def choose(self, layer: Layer) -> None:
         """Select `layer` if it is offered."""
         for i, ref in enumerate(self._layers):
-            if ref() is layer:
+            if ref() == layer:  # the viewer a plugin gets hands out layers in wrappers
                 self.setCurrentIndex(i)
 
     def refresh(self, event: object = None) -> None:

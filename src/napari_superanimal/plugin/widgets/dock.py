@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QFrame, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtWidgets import QFrame, QScrollArea, QStyle, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,6 +24,18 @@ class Cleanup:
         functions, self._functions = self._functions, []
         for function in functions:
             function()
+
+
+class Area(QScrollArea):
+    """A scroll area that is never narrower than what it holds."""
+
+    def minimumSizeHint(self) -> QSize:
+        hint = super().minimumSizeHint()
+        inner = self.widget()
+        if inner is None:
+            return hint
+        bar = self.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
+        return QSize(inner.minimumSizeHint().width() + bar, hint.height())
 
 
 class DockForm(QWidget):
@@ -46,7 +58,7 @@ class DockForm(QWidget):
         self.form = QVBoxLayout(inner)
         self.form.setContentsMargins(6, 6, 6, 6)
         self.form.setSpacing(8)
-        area = QScrollArea()
+        area = Area()
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -54,7 +66,6 @@ class DockForm(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
-        self.setMinimumWidth(330)
 
     def changeEvent(self, event: QEvent | None) -> None:
         # napari takes a closed dock's widget out of its parent and forgets it

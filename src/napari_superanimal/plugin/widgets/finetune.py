@@ -110,12 +110,12 @@ class FinetuneWidget(DockForm):
         fields.setContentsMargins(0, 0, 0, 0)
         fields.addRow("Start from", self.models)
         fields.addRow("How", self.mode)
-        fields.addRow("", self.mode_text)
+        fields.addRow(self.mode_text)
         long = QHBoxLayout()
         long.addWidget(self.length)
         long.addWidget(self.steps)
         fields.addRow("How long", long)
-        fields.addRow("", self.estimate)
+        fields.addRow(self.estimate)
         fields.addRow("New model", self.name)
         self.unfinished = QWidget()
         row = QHBoxLayout(self.unfinished)
@@ -296,7 +296,7 @@ class FinetuneWidget(DockForm):
         self._update_buttons()
 
     def _proposal(self) -> str:
-        return f"{Path(self.source.title).stem or 'my'}-model"
+        return f"{self.source.subject or 'my'}-model"
 
     def _source_changed(self) -> None:
         if self.source.model:

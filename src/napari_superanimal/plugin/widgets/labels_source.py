@@ -139,6 +139,13 @@ class LabelsSource(QWidget):
         return self.points.layer.name if self.points.layer is not None else ""
 
     @property
+    def subject(self) -> str:
+        """What the labels are about: the video's or the data set's name."""
+        if self.on_disk or self.images.layer is None:
+            return Path(self.title).stem
+        return self.images.layer.name
+
+    @property
     def model(self) -> str:
         """The model whose predictions were corrected, empty when unknown."""
         store = store_of(self.points.layer) if self.points.layer is not None else None

@@ -50,7 +50,7 @@ class ModelPicker(QWidget):
         self.combo.setObjectName(f"{name}_model")
         self.combo.setToolTip("The model that finds the keypoints; your fine-tuned models appear here too")
         self.combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.combo.setMinimumContentsLength(16)
+        self.combo.setMinimumContentsLength(10)
         self.combo.currentIndexChanged.connect(self._show)
         self.reload = QToolButton()
         self.reload.setText("↻")
@@ -71,8 +71,8 @@ class ModelPicker(QWidget):
 
         row = QHBoxLayout()
         row.addWidget(self.combo, 1)
-        row.addWidget(self.full)
         row.addWidget(self.reload)
+        row.addWidget(self.full)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)

@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.viewer import Viewer
 
-ALL, CURRENT, RANGE = "All frames", "Current frame", "Every n-th frame of a range"
-DETECTORS = {"model": "The model's own detector", "whole-frame": "None: the animal fills the picture"}
+FINETUNE = "Fine-tune a model"
+ALL, CURRENT, RANGE = "All frames", "Current frame", "A range"
+DETECTORS = {"model": "The model's own", "whole-frame": "None, use the whole frame"}
 VIDEO_FILES = "Videos and images (*.mp4 *.avi *.mov *.mkv *.png *.jpg *.jpeg *.tif *.tiff);;All files (*)"
 
 NO_VIDEO = (
-    "<b>Open a video to start:</b> drag a file or a folder of images into the window, or press "
-    "<b>Open video…</b>"
+    "<b>Open a video to start:</b> drag a file or a folder of images into the window, or press <b>Open…</b>"
 )
 READY = "Press <b>Predict</b>. Nothing needs to be labelled; points appear while it runs."
 
@@ -67,7 +67,7 @@ class PredictWidget(DockForm):
         self.images.layer_changed.connect(self._layer_changed)
         self.cleanup.add(self.images.disconnect_viewer)
         self.cleanup.add(self.cancel)
-        self.open_button = button("Open video…", "predict_open", "Choose a video or image file")
+        self.open_button = button("Open…", "predict_open", "Choose a video or image file")
         self.open_button.clicked.connect(self._ask_for_video)
 
         self.frames = QComboBox()
@@ -92,6 +92,7 @@ class PredictWidget(DockForm):
         self.animals = spin("predict_individuals", 1, 1, "How many animals are in the picture, at most")
         self.animals.setMaximum(100)
         self.detector = QComboBox()
+        self.detector.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.detector.setObjectName("predict_detector")
         self.detector.setToolTip("How the animal is located before its keypoints are looked for")
         self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
@@ -113,12 +114,19 @@ class PredictWidget(DockForm):
         self.run_button = button("Predict", "predict_run", "Find the keypoints in the frames chosen")
         self.run_button.clicked.connect(lambda: self.run())
         self.now_button = button(
-            "Predict current frame", "predict_now", "Try the model on the frame you are looking at"
+            "This frame only", "predict_now", "Try the model on the frame you are looking at"
         )
         self.now_button.clicked.connect(lambda: self.run(CURRENT))
         self.bar = RunBar("frames", "predict")
         self.bar.cancel_clicked.connect(self.cancel)
         self.hint = hint("predict_hint")
+        self.learn_button = button(
+            "Learn from my corrections…",
+            "predict_learn",
+            "Opens Fine-tune, where the model learns from the points you moved",
+        )
+        self.learn_button.clicked.connect(self._open_finetune)
+        self.learn_button.hide()
 
         source = QHBoxLayout()
         source.addWidget(self.images, 1)
@@ -141,6 +149,7 @@ class PredictWidget(DockForm):
         self.form.addLayout(buttons)
         self.form.addWidget(self.bar)
         self.form.addWidget(self.hint)
+        self.form.addWidget(self.learn_button)
         self.form.addStretch(1)
         self._frames_changed(ALL)
         self._model_changed()
@@ -194,6 +203,8 @@ class PredictWidget(DockForm):
         worker.yielded.connect(self._receive)
         worker.finished.connect(self._ended)
         self.bar.start("Loading the model…")
+        self.hint.setText("")
+        self.learn_button.hide()
         self._update_buttons()
         worker.start()
 
@@ -240,10 +251,11 @@ class PredictWidget(DockForm):
             )
             return
         self.hint.setText(
-            f"{head} {count} in {duration(result.seconds)}{rate}.<br><b>Next:</b> select the layer “{name}” "
-            "and drag wrong points. Then save it (File ▸ Save Selected Layers…) or let the model learn "
-            "from your corrections (Plugins ▸ SuperAnimal ▸ Fine-tune)."
+            f"{head} {count} in {duration(result.seconds)}{rate}.<br><b>Next:</b> select the layer “{name}”, "
+            "press 3 and drag wrong points. Then save it (File ▸ Save Selected Layers…) or let the model "
+            "learn from your corrections:"
         )
+        self.learn_button.show()
         if result.done > 1 and not result.cancelled:
             show_info(f"{count} predicted")
 
@@ -251,6 +263,9 @@ class PredictWidget(DockForm):
         self._token = None
         self.bar.finish()
         self._update_buttons()
+
+    def _open_finetune(self) -> None:
+        self.viewer.window.add_plugin_dock_widget("napari-superanimal", FINETUNE, tabify=True)
 
     def _ask_for_video(self) -> None:
         path, _ = QFileDialog.getOpenFileName(self, "Open a video or image", "", VIDEO_FILES)
@@ -293,7 +308,7 @@ class PredictWidget(DockForm):
             self._live.set_threshold(value)
         active = self.viewer.layers.selection.active
         session = None if active is None else session_of(active)
-        if session is not None and (self._live is None or active is not self._live.layer):
+        if session is not None and (self._live is None or active != self._live.layer):
             session.set_threshold(value)
 
     def _update_buttons(self) -> None:

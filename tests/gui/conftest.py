@@ -1,0 +1,60 @@
+"""What the tests in a real window share: a rendered video, a model, a home of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from napari_superanimal.demo.render import render_clip
+from napari_superanimal.models import zoo
+from napari_superanimal.plugin.safe_import import import_torch
+from napari_superanimal.video import VideoWriter
+
+if TYPE_CHECKING:
+    from napari_superanimal.demo.render import Clip
+
+#: Folder of another model to run these tests with, while the shipped one is being trained.
+MODEL_VARIABLE = "SUPERANIMAL_TEST_MODEL"
+SIZE = (320, 240)
+#: Long enough that a run can be cancelled in its midst.
+N_FRAMES = 400
+
+# some tests look at networks in this thread, after a window was there
+import_torch()
+
+
+@pytest.fixture(scope="session")
+def clip() -> Clip:
+    """Rendered frames of one mouse, with truth."""
+    return render_clip(N_FRAMES, SIZE, seed=3)
+
+
+@pytest.fixture(scope="session")
+def clip_file(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rendered frames as a video."""
+    path = tmp_path_factory.mktemp("clip") / "mouse.mp4"
+    with VideoWriter(path, 30.0, SIZE) as writer:
+        for frame in clip.frames:
+            writer.write(frame)
+    return path
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder for the user's models and trainings."""
+    folder = tmp_path / "home"
+    monkeypatch.setenv(zoo.HOME_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def model(home: Path) -> str:
+    """Name of an installed top-view mouse model."""
+    if other := os.environ.get(MODEL_VARIABLE):
+        return zoo.import_model(Path(other)).card.name
+    if zoo.DEFAULT_MODEL not in {ref.card.name for ref in zoo.list_models()}:
+        pytest.skip(f"the weights of {zoo.DEFAULT_MODEL} are not in this tree")
+    return zoo.DEFAULT_MODEL
