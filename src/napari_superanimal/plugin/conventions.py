@@ -57,7 +57,7 @@ def header(poses: Poses, kind: str) -> dict[str, Any]:
 
 
 def read_header(metadata: Mapping[str, Any]) -> tuple[str, list[str], list[str]]:
-    """Scorer, individuals and keypoints that a foreign layer's header names, in order; empty when it has none."""
+    """Scorer, individuals and keypoints of a foreign layer's header, in order; empty when it has none."""
     found = metadata.get("header")
     columns = found.get("columns") if isinstance(found, Mapping) else getattr(found, "columns", None)
     if columns is None:

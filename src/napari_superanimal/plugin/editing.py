@@ -32,7 +32,12 @@ def copy(layer: Points) -> None:
     rows = sorted(layer.selected_data)
     features = layer.features
     _clipboard[:] = [
-        (str(features["label"].iloc[i]), str(features["id"].iloc[i]), *map(float, layer.data[i, 1:]))
+        (
+            str(features["label"].iloc[i]),
+            str(features["id"].iloc[i]),
+            float(layer.data[i, 1]),
+            float(layer.data[i, 2]),
+        )
         for i in rows
     ]
     _say(layer, f"{len(rows)} points copied")

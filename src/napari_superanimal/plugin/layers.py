@@ -262,7 +262,7 @@ def foreign_poses(data: npt.NDArray[np.float64], attrs: Mapping[str, Any]) -> Po
 
 
 def foreign_kind(metadata: Mapping[str, Any]) -> str:
-    """Whether a foreign layer holds labels or predictions: its ``io`` says so, else labels if it lists images."""
+    """Labels or predictions: a foreign layer's ``io`` says so, else it holds labels if it lists images."""
     io = metadata.get("io")
     given = io.get("kind") if isinstance(io, Mapping) else getattr(io, "kind", None)
     kind = str(getattr(given, "value", given))
@@ -271,7 +271,7 @@ def foreign_kind(metadata: Mapping[str, Any]) -> str:
     return "labels" if metadata.get("paths") else "predictions"
 
 
-def points(store: PoseStore) -> LayerTuple:
+def points(store: PoseStore) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
     """Data (N, 3) and the attributes that depend on it, of what the store has in view."""
     table = store.table(store.view)
     poses = store.poses
@@ -289,7 +289,7 @@ def points(store: PoseStore) -> LayerTuple:
     data[:, 0], data[:, 1], data[:, 2] = table.frames, table.xy[:, 1], table.xy[:, 0]
     colors = keypoint_colors(poses.keypoints, str(store.info.get("space", "")))
     look = looks(colors[features["label"].cat.codes], table.likelihood, table.human, store.threshold)
-    attrs = {
+    attrs: dict[str, Any] = {
         "ndim": 3,
         "features": features,
         "face_color": look.face if len(data) else "white",
@@ -339,7 +339,11 @@ def boxes(store: PoseStore, frames: npt.ArrayLike) -> tuple[npt.NDArray[np.float
     frame = poses.frames[rows[t]].astype(np.float64)
     sides = [(y, x, zero, w), (y, x + w, h, zero), (y + h, x + w, zero, -w), (y + h, x, -h, zero)]
     data = np.stack(
-        [np.stack([np.stack([frame, sy, sx], -1), np.stack([zero, dy, dx], -1)], 1) for sy, sx, dy, dx in sides], 1
+        [
+            np.stack([np.stack([frame, sy, sx], -1), np.stack([zero, dy, dx], -1)], 1)
+            for sy, sx, dy, dx in sides
+        ],
+        1,
     ).reshape(-1, 2, 3)
     colors = individual_colors(len(poses.individuals))
     return data, {

@@ -27,7 +27,9 @@ def open_field_with_truth() -> list[LayerTuple]:
 
     watch_current()
     clip = _clip()
-    layers = poses_to_layers(clip.truth, name="true keypoints", space="superanimal_topviewmouse", kind="labels")
+    layers = poses_to_layers(
+        clip.truth, name="true keypoints", space="superanimal_topviewmouse", kind="labels"
+    )
     return [_image(clip), *layers]
 
 

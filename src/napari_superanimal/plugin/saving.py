@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import atomic_path, unwritable
 from napari_superanimal.plugin.settings import scorer
-from napari_superanimal.plugin.store import Bools, PoseStore
-from napari_superanimal.poses import Poses
 from napari_superanimal.poses.formats import registry
 from napari_superanimal.poses.formats.update import update_labels
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from napari_superanimal.plugin.store import Bools, PoseStore
+    from napari_superanimal.poses import Poses
 
 #: DeepLabCut's name for tables of human labels.
 COLLECTED = "collecteddata"
@@ -149,7 +153,7 @@ def _save_labels(store: PoseStore, path: Path, ask: Callable[[list[Path]], bool]
         if target is not None and _mergeable(target, labels):
             labels = merge_labels(registry.read(target), labels, removed)
             kept = backup(pair)
-            note = f"Merged your labels into {path.name}; the version before is in {kept.parent.name}/{kept.name}."
+            note = f"Merged into {path.name}; the version before is {kept.parent.name}/{kept.name}."
         else:
             _may(store, pair, ask)
         _write_pair(labels, pair, "labels")
@@ -162,7 +166,8 @@ def human_part(store: PoseStore) -> tuple[Poses, Bools]:
     Image tables keep all their rows: an image without labels is part of the data set.
     """
     poses = store.poses
-    rows = np.ones(len(poses), bool) if poses.images else (poses.human | store.removed).any((1, 2))
+    edited = np.asarray((poses.human | store.removed).any((1, 2)))
+    rows = np.ones(len(poses), bool) if poses.images else edited
     part = poses.take(rows)
     mine = part.human
     labels = replace(
@@ -170,7 +175,7 @@ def human_part(store: PoseStore) -> tuple[Poses, Bools]:
         xy=np.where(mine[..., None], part.xy, np.nan),
         likelihood=np.where(mine, 1.0, np.nan),
         visibility=np.where(mine, part.visibility, np.minimum(part.visibility, 0)).astype(np.int8),
-        boxes=np.where(mine.any(-1)[..., None], part.boxes, np.nan),
+        boxes=np.where(mine.any(-1, keepdims=True), part.boxes, np.nan),
         box_scores=np.full(part.box_scores.shape, np.nan),
         scorer=_label_scorer(store),
     )
@@ -312,9 +317,7 @@ def _same_root(new: Poses, existing: Poses) -> Poses:
         for row, name in enumerate(new.images)
     ]
     if existing.root is not None:
-        names = [
-            Path(os.path.relpath(n, existing.root)).as_posix() if os.path.isabs(n) else n for n in names
-        ]
+        names = [Path(os.path.relpath(n, existing.root)).as_posix() if os.path.isabs(n) else n for n in names]
     return replace(new, images=tuple(names), root=existing.root or new.root)
 
 
@@ -334,7 +337,9 @@ def _as_images(labels: Poses, store: PoseStore, path: Path) -> tuple[Poses, list
     if root is None:
         images, root = tuple(file.name for file in files), path.parent
     frames = np.arange(len(labels))
-    labels = replace(labels, images=images, root=root, metadata={**labels.metadata, "frames": labels.frames.tolist()})
+    labels = replace(
+        labels, images=images, root=root, metadata={**labels.metadata, "frames": labels.frames.tolist()}
+    )
     return replace(labels, frames=frames), [f for f in files if not f.is_file()]
 
 

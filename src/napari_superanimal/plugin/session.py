@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +12,13 @@ import numpy as np
 
 from napari_superanimal.plugin import layers as pose_layers
 from napari_superanimal.plugin.conventions import OURS, header
-from napari_superanimal.plugin.layers import defaults, overlay_frames, point_table
-from napari_superanimal.plugin.store import PointTable, PoseStore, codes
-from napari_superanimal.plugin.style import keypoint_colors, looks
+from napari_superanimal.plugin.layers import defaults, point_table
+from napari_superanimal.plugin.repaint import draw_overlay, restyle, set_points
+from napari_superanimal.plugin.store import PointTable, PoseStore
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from napari.components import ViewerModel
     from napari.layers import Layer, Points
 
@@ -166,8 +167,7 @@ class LayerSession:
         layer, store = self.layer, self.store
         table = point_table(np.asarray(layer.data), {"features": layer.features})
         changed = store.reconcile(table, store.view)
-        shown = store.poses.found if store.view is None else store.poses.found[self._view_rows()]
-        if int(shown.sum()) != len(layer.data):
+        if store.count(store.view) != len(layer.data):
             # two points on one keypoint, or points where there is no image: show what counts
             self.fill()
         elif changed:
@@ -184,7 +184,7 @@ class LayerSession:
         data, attrs = pose_layers.points(store)
         with self._quiet():
             layer.selected_data = set()
-            _set_points(layer, data, attrs)
+            set_points(layer, data, attrs)
 
     def update(self, poses: Poses) -> None:
         """See `update_poses`."""
@@ -263,7 +263,7 @@ class LayerSession:
         self._tell()
 
     def next_free(self, frame: int, keypoint: str, individual: str) -> tuple[str, str]:
-        """The keypoint asked for if it is missing in `frame`, else the next missing one, this animal first."""
+        """The keypoint asked for if `frame` lacks it, else the next missing one, this animal first."""
         poses = self.store.poses
         row = int(self.store.rows([frame])[0])
         keypoints, individuals = poses.keypoints, poses.individuals
@@ -321,6 +321,10 @@ class LayerSession:
         layer, store = self._layer(), self.store
         if layer is None or self._busy:
             return
+        if not layer.data.flags.f_contiguous and len(layer.data) > 5_000:
+            # napari's add and remove give rows back; columns are what keeps a step of the slider fast
+            with self._quiet():
+                layer.data = np.asfortranarray(layer.data)
         if layer.visible and store.view is not None:
             frame, half = self.frame, pose_layers.window_half(store)
             inner = store.view[1:-1]
@@ -342,11 +346,8 @@ class LayerSession:
             _sessions.pop(layer, None)
 
     def _same_window(self, frame: int) -> bool:
-        return bool(np.array_equal(pose_layers.window(self.store, frame), self.store.view))
-
-    def _view_rows(self) -> Any:
-        rows = self.store.rows(self.store.view)
-        return np.unique(rows[rows >= 0])
+        view = self.store.view
+        return view is not None and bool(np.array_equal(pose_layers.window(self.store, frame), view))
 
     def _name_added(self, indices: Any) -> None:
         """Give new points a keypoint that their frame lacks, in place, before the store reads them."""
@@ -367,36 +368,8 @@ class LayerSession:
         self._just_added = True
 
     def _restyle(self, everything: bool = False) -> None:
-        """Bring likelihood, human and looks of the shown points up to date with the store."""
-        layer, poses = self.layer, self.store.poses
-        table = point_table(np.asarray(layer.data), {"features": layer.features})
-        t = self.store.rows(table.frames)
-        a = codes(table.individual, poses.individuals)
-        k = codes(table.keypoint, poses.keypoints)
-        likelihood, human = poses.likelihood[t, a, k], poses.human[t, a, k]
-        stale = (human != table.human) | (likelihood != table.likelihood)
-        colors = keypoint_colors(poses.keypoints, str(self.store.info.get("space", "")))[k]
-        stale |= ~np.isclose(layer.face_color[:, :3], colors[:, :3], atol=1e-3).all(-1)
-        if everything:
-            stale[:] = True
-        rows = np.flatnonzero(stale)
-        if not len(rows):
-            return
         with self._quiet():
-            layer.features["likelihood"] = likelihood
-            layer.features["human"] = human
-            look = looks(colors[rows], likelihood[rows], human[rows], self.store.threshold)
-            for name, values in (
-                ("face_color", look.face),
-                ("border_color", look.border),
-                ("symbol", look.symbol),
-                ("border_width", look.width),
-            ):
-                whole = np.array(getattr(layer, name))
-                whole[rows] = values
-                setattr(layer, name, whole)
-            if layer.text.visible:
-                layer.refresh_text()
+            restyle(self.layer, self.store, everything)
 
     def _companions(self) -> list[Layer]:
         viewer = self._viewer()
@@ -424,14 +397,8 @@ class LayerSession:
                 continue
             if not force and low <= frame <= high:
                 continue
-            frames = overlay_frames(store, frame)
-            half = pose_layers.OVERLAY_HALF
-            self._drawn[role] = (frame - half, frame + half)
-            make = pose_layers.skeleton if role == "skeleton" else pose_layers.boxes
-            data, attrs = make(store, frames)
-            companion.data = data
-            if len(data) and len(store.poses.individuals) > 1:
-                companion.edge_color = attrs["edge_color"]
+            self._drawn[role] = (frame - pose_layers.OVERLAY_HALF, frame + pose_layers.OVERLAY_HALF)
+            draw_overlay(companion, role, store, frame)
 
     def _tell(self) -> None:
         """Name the keypoint that a click would add, where the user looks."""
@@ -451,17 +418,6 @@ class LayerSession:
             yield
         finally:
             self._busy = before
-
-
-def _set_points(layer: Points, data: Any, attrs: dict[str, Any]) -> None:
-    layer.data = data
-    layer.features = attrs["features"]
-    if len(data):
-        layer.face_color = attrs["face_color"]
-        layer.border_color = attrs["border_color"]
-        layer.symbol = attrs["symbol"]
-        layer.border_width = attrs["border_width"]
-        layer.shown = np.ones(len(data), bool)
 
 
 def video_of(layer: Layer) -> Path | None:

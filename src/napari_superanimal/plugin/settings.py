@@ -10,7 +10,7 @@ PLUGIN = "napari-superanimal"
 
 
 def setting(section: str, key: str, default: Any) -> Any:
-    """One value of the plugin's preferences page; `default` for a napari before 0.9, which has no such page."""
+    """One value of the plugin's preferences page; `default` for a napari before 0.9, which has none."""
     try:
         from napari.settings import get_plugin_settings
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_superanimal.poses import LABELLED, OCCLUDED, SINGLE, UNDEFINED, UNLABELLED, Poses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: How many edits can be undone.
 HISTORY = 200
@@ -83,7 +85,8 @@ class PoseStore:
     view : (n,) int64 or None
         Frame numbers that the layer shows at the moment; None means all of them.
     info : dict
-        What is known besides the poses: ``kind`` ("labels" or "predictions"), ``model``, ``video``, ``space``.
+        What is known besides the poses: ``kind`` ("labels" or "predictions"), ``model``, ``video``,
+        ``space``.
     saved : dict of str to int
         Files written from here and the time (ns) they had then: replacing those needs no question.
     """
@@ -118,7 +121,15 @@ class PoseStore:
     @property
     def n_points(self) -> int:
         """Points that a layer of everything would hold."""
-        return int(self.poses.found.sum())
+        return self.count()
+
+    def count(self, frames: npt.ArrayLike | None = None) -> int:
+        """Points in some frames (default: all)."""
+        found = np.asarray(self.poses.found)
+        if frames is not None:
+            rows = np.unique(self.rows(frames))
+            found = found[rows[rows >= 0]]
+        return int(found.sum())
 
     def rows(self, frames: npt.ArrayLike) -> Ints:
         """Row of each frame number, -1 where the table has none."""
@@ -134,7 +145,7 @@ class PoseStore:
         poses = self.poses
         rows = np.arange(len(poses)) if frames is None else np.unique(self.rows(frames))
         rows = rows[rows >= 0]
-        t, a, k = np.nonzero(poses.found[rows])
+        t, a, k = np.nonzero(np.isfinite(poses.xy[rows]).all(-1))
         t = rows[t]
         return PointTable(
             frames=poses.frames[t],
@@ -148,9 +159,9 @@ class PoseStore:
     def reconcile(self, points: PointTable, frames: npt.ArrayLike | None = None) -> int:
         """Take over what a person did to the points of `frames` (default: all frames).
 
-        A point that moved or is new becomes human with likelihood 1; a point that is gone is removed. Where two
-        points claim the same keypoint, the later one counts. Points with a position that is not finite, and
-        points of an image stack outside its images, are ignored.
+        A point that moved or is new becomes human with likelihood 1; a point that is gone is removed.
+        Where two points claim the same keypoint, the later one counts. Points with a position that is not
+        finite, and points of an image stack outside its images, are ignored.
 
         Returns
         -------
@@ -178,11 +189,11 @@ class PoseStore:
         now, was = np.isfinite(new_xy).all(-1), np.isfinite(old_xy).all(-1)
         moved = now & ~(new_xy == old_xy).all(-1)
         marked = now & new_human & ~poses.human[domain]
-        cells = np.nonzero(moved | marked | (was & ~now))
+        cells = np.nonzero(np.asarray(moved | marked | (was & ~now)))
         if not len(cells[0]):
             return 0
         rows = domain[cells[0]]
-        here = now[cells]
+        here: Bools = np.asarray(now)[cells]
         before = self._state(rows, cells[1], cells[2])
         code = np.where(before.visibility == OCCLUDED, OCCLUDED, LABELLED)
         gone = np.where(before.visibility == UNDEFINED, UNDEFINED, UNLABELLED)
@@ -220,12 +231,13 @@ class PoseStore:
         Parameters
         ----------
         poses : Poses
-            Names that the store does not have yet are appended; frames that `poses` lacks are dropped unless a
-            person edited them.
+            Names that the store does not have yet are appended; frames that `poses` lacks are dropped
+            unless a person edited them.
         """
         mine, removed = self.poses, self.removed
         edited = mine.human | removed
-        frames = np.union1d(poses.frames, mine.frames[edited.any((1, 2))]).astype(np.int64)
+        touched: Bools = np.asarray(edited.any((1, 2)))
+        frames = np.union1d(poses.frames, mine.frames[touched]).astype(np.int64)
         individuals = tuple(dict.fromkeys((*mine.individuals, *poses.individuals)))
         keypoints = tuple(dict.fromkeys((*mine.keypoints, *poses.keypoints)))
         if edited.any():
@@ -282,8 +294,15 @@ class PoseStore:
 
 def own(poses: Poses) -> Poses:
     """`poses` with writeable copies of the arrays that edits change."""
-    names = ("xy", "visibility", "likelihood", "human", "boxes", "box_scores")
-    return replace(poses, **{name: np.array(getattr(poses, name)) for name in names})
+    return replace(
+        poses,
+        xy=poses.xy.copy(),
+        visibility=poses.visibility.copy(),
+        likelihood=poses.likelihood.copy(),
+        human=poses.human.copy(),
+        boxes=poses.boxes.copy(),
+        box_scores=poses.box_scores.copy(),
+    )
 
 
 def codes(names: Sequence[str] | npt.NDArray[np.object_], order: Sequence[str]) -> Ints:
@@ -339,7 +358,9 @@ def reindex(poses: Poses, frames: Ints, individuals: tuple[str, ...], keypoints:
     animals = codes(poses.individuals, individuals)
     points = codes(poses.keypoints, keypoints)
 
-    def place(values: npt.NDArray[Any], shape: tuple[int, ...], empty: float, *axes: Ints) -> npt.NDArray[Any]:
+    def place(
+        values: npt.NDArray[Any], shape: tuple[int, ...], empty: float, *axes: Ints
+    ) -> npt.NDArray[Any]:
         wide = np.full(shape, empty, values.dtype)
         wide[np.ix_(to, *axes)] = values[rows]
         return wide

@@ -7,16 +7,19 @@ threshold, a hollow ring one below it, a white-rimmed square was placed or moved
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.keypoints import load_space
-from napari_superanimal.poses import Poses
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_superanimal.poses import Poses
 
 Colors = npt.NDArray[np.float64]
 
@@ -82,9 +85,7 @@ def looks(
     border[doubtful, 3] = style.doubtful_alpha
     border[human] = style.human_border
     symbol = np.where(human, style.human_symbol, style.predicted_symbol).astype(object)
-    width = np.select(
-        [human, doubtful], [style.human_width, style.doubtful_width], style.predicted_width
-    )
+    width = np.select([human, doubtful], [style.human_width, style.doubtful_width], style.predicted_width)
     return Looks(face, border, symbol, width)
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.plugin import messages
-from napari_superanimal.plugin.saving import Saved, save_store
 
-Ask = Callable[[list[Path]], bool]
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from napari_superanimal.plugin.saving import Saved
+
+    Ask = Callable[[list[Path]], bool]
 
 
 def write_points(path: str, data: Any, attributes: Mapping[str, Any]) -> list[str]:
@@ -56,6 +59,7 @@ def save_layer(layer: Any, path: Path, *, ask: Ask | None = None) -> Saved:
     """
     from napari_superanimal.plugin.conventions import OURS
     from napari_superanimal.plugin.layers import layer_parts, layer_store
+    from napari_superanimal.plugin.saving import save_store
     from napari_superanimal.plugin.store import PoseStore
 
     if ask is None:
