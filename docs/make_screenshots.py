@@ -21,10 +21,14 @@ if TYPE_CHECKING:
     from napari import Viewer
     from napari.layers import Points
 
+    from napari_superanimal.poses import Poses
+
 IMAGES = Path(__file__).parent / "images"
 SIZE = (1440, 900)
 MODEL = "mouse-topview-mini"
 N_FRAMES = 60
+N_CORRECTED = 10
+N_STEPS = 300
 
 # the pictures show a fresh napari, and the models of whoever makes them stay untouched
 HOME = Path(tempfile.mkdtemp(prefix="superanimal-screenshots-"))
@@ -56,8 +60,8 @@ def settle(seconds: float = 1.5) -> None:
     wait(lambda: time.monotonic() > end, seconds + 5)
 
 
-def make_clip() -> Path:
-    """A rendered video of a mouse."""
+def make_clip() -> tuple[Path, Poses]:
+    """A rendered video of a mouse, and its true poses."""
     from napari_superanimal.demo.render import render_clip
     from napari_superanimal.video.write import VideoWriter
 
@@ -67,18 +71,29 @@ def make_clip() -> Path:
     with VideoWriter(path, 30.0, (width, height)) as writer:
         for frame in clip.frames:
             writer.write(frame)
-    return path
+    return path, clip.truth
+
+
+def look_at(viewer: Viewer, layer: Points, zoom: float) -> None:
+    """Centre the picture on the animal."""
+    here = layer.data[layer.data[:, 0] == viewer.dims.current_step[0], 1:]
+    viewer.camera.center = tuple(here.mean(0))
+    viewer.camera.zoom = zoom
 
 
 def shoot(viewer: Viewer, name: str) -> None:
-    """Save the whole window, in few colours so that the page stays light."""
+    """Save the whole window, without notifications."""
     from PIL import Image
+    from qtpy.QtWidgets import QApplication
 
+    settle()
+    for note in QApplication.allWidgets():
+        if type(note).__name__ == "NapariQtNotification":
+            note.close()
     settle()
     pixels = viewer.screenshot(canvas_only=False, flash=False)
     IMAGES.mkdir(exist_ok=True)
-    picture = Image.fromarray(pixels[..., :3]).quantize(192, dither=Image.Dither.NONE)
-    picture.save(IMAGES / f"{name}.png", optimize=True)
+    Image.fromarray(pixels[..., :3]).save(IMAGES / f"{name}.png", optimize=True)
     print(f"wrote {IMAGES / name}.png")
 
 
@@ -88,47 +103,57 @@ def dock(viewer: Viewer, title: str) -> Any:
     return viewer.window.add_plugin_dock_widget("napari-superanimal", title)[1]
 
 
-def predict(viewer: Viewer) -> Points:
+def predict(viewer: Viewer, video: Path) -> Points:
     """The Predict widget after its run."""
     form = dock(viewer, "Predict animal poses")
     form.models.choose(MODEL)
-    form.open_video(make_clip())
+    form.open_video(video)
     form.run()
     wait(lambda: not form.running, 600)
+    layer = next(layer for layer in viewer.layers if type(layer).__name__ == "Points")
     viewer.dims.set_current_step(0, N_FRAMES // 2)
-    viewer.reset_view()
+    look_at(viewer, layer, 2.5)
     shoot(viewer, "predict")
-    return next(layer for layer in viewer.layers if type(layer).__name__ == "Points")
+    return layer
 
 
-def correct(viewer: Viewer, layer: Points) -> None:
-    """A keypoint after it was dragged to its place, close up."""
+def correct(viewer: Viewer, layer: Points, truth: Poses) -> None:
+    """Points of some frames put to their true places; close up, the last one, where only the nose was."""
+    from napari_superanimal.models.zoo import find_model
     from napari_superanimal.plugin.session import session_of
 
     session = session_of(layer)
     assert session is not None
+    known = find_model(MODEL).card.keypoints
+    (individual,) = session.store.poses.individuals
     viewer.layers.selection.active = layer
-    frame = session.frame
-    here = np.flatnonzero(layer.data[:, 0] == frame)
-    labels = layer.features["label"].to_numpy()[here]
-    nose = here[list(labels).index("nose")]
-    y, x = layer.data[nose, 1:]
-    session.place(frame, [("nose", str(layer.features["id"][nose]), y + 2.0, x + 2.0)])
+    frames = np.linspace(0, N_FRAMES - 1, N_CORRECTED).astype(int).tolist()
+    for frame in frames:
+        viewer.dims.set_current_step(0, frame)
+        points = [
+            (name, individual, float(y), float(x))
+            for name, (x, y) in zip(truth.keypoints, truth.xy[frame, 0], strict=True)
+            if np.isfinite(x) and name in (known if frame != frames[-1] else ("nose",))
+        ]
+        session.place(frame, points)
     layer.mode = "select"
-    layer.selected_data = {int(nose)}
-    viewer.camera.center = (float(y), float(x))
-    viewer.camera.zoom = 6.0
+    here = np.flatnonzero(layer.data[:, 0] == viewer.dims.current_step[0])
+    labels = list(layer.features["label"].to_numpy()[here])
+    layer.selected_data = {int(here[labels.index("nose")])}
+    look_at(viewer, layer, 6.0)
     shoot(viewer, "edit")
 
 
 def finetune(viewer: Viewer, layer: Points) -> None:
-    """The Fine-tune widget while a model learns from the correction."""
+    """The Fine-tune widget while a model learns from the corrections."""
     form = dock(viewer, "Fine-tune a model")
     form.source.points.choose(layer)
-    form.steps.setValue(400)
+    form.steps.setValue(N_STEPS)
     form.start()
-    wait(lambda: not form.running or form.bar.bar.value() >= 300, 1200)
-    viewer.reset_view()
+    wait(lambda: not form.running or len(form.plot.curves["val_error_px"].x) >= 4, 1800)
+    if not form.running:
+        raise RuntimeError(form.hint.text())
+    look_at(viewer, layer, 2.5)
     shoot(viewer, "finetune")
     form.cancel()
     wait(lambda: not form.running, 120)
@@ -139,8 +164,9 @@ def main() -> int:
 
     viewer = napari.Viewer()
     viewer.window.resize(*SIZE)
-    points = predict(viewer)
-    correct(viewer, points)
+    video, truth = make_clip()
+    points = predict(viewer, video)
+    correct(viewer, points, truth)
     finetune(viewer, points)
     viewer.close()
     shutil.rmtree(HOME, ignore_errors=True)
