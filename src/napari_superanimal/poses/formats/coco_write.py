@@ -50,8 +50,10 @@ def write_coco(poses: Poses, path: Path, *, overwrite: bool = False) -> list[Pat
     }
     annotations: list[dict[str, Any]] = []
     derived = boxes_from_keypoints(poses.xy, poses.image_sizes[:, None, :])
+    everything_found = poses.found
     for row, slot in np.argwhere(poses.present).tolist():
-        annotations.append(_annotation(poses, row, slot, derived[row, slot], len(annotations) + 1))
+        found, around = everything_found[row, slot], derived[row, slot]
+        annotations.append(_annotation(poses, row, slot, found, around, len(annotations) + 1))
     data = {
         "info": {
             "description": "animal poses",
@@ -67,8 +69,9 @@ def write_coco(poses: Poses, path: Path, *, overwrite: bool = False) -> list[Pat
     return [path]
 
 
-def _annotation(poses: Poses, row: int, slot: int, around: np.ndarray, identity: int) -> dict[str, Any]:
-    found = poses.found[row, slot]
+def _annotation(
+    poses: Poses, row: int, slot: int, found: np.ndarray, around: np.ndarray, identity: int
+) -> dict[str, Any]:
     codes = poses.visibility[row, slot]
     triplets = np.zeros((len(poses.keypoints), 3))
     triplets[found, :2] = poses.xy[row, slot, found]

@@ -185,8 +185,8 @@ def _pictures(poses: Poses, rows: list[int], target: Path, pictures: str) -> lis
 
 def folder_names(images: tuple[str, ...]) -> list[str]:
     """The labeled-data folder of every picture: its own folder's name, made unique where two agree."""
-    parents = [PurePosixPath(name).parent for name in images]
-    taken: dict[str, PurePosixPath] = {}
+    parents = _one_project([PurePosixPath(name).parent for name in images])
+    taken: set[str] = set()
     chosen: dict[PurePosixPath, str] = {}
     for parent in dict.fromkeys(parents):
         parts = [p for p in parent.parts if p not in ("/", "..", ".") and not p.endswith(":")]
@@ -195,9 +195,21 @@ def folder_names(images: tuple[str, ...]) -> list[str]:
         while name in taken:
             name = "__".join(parts[-depth:]) if depth <= len(parts) else f"{name}_"
             depth += 1
-        taken[name] = parent
+        taken.add(name)
         chosen[parent] = name
     return [chosen[parent] for parent in parents]
+
+
+def _one_project(parents: list[PurePosixPath]) -> list[PurePosixPath]:
+    """Absolute folders of a project made relative, as those of its missing pictures are.
+
+    Only where all absolute ones belong to the same project: two projects' folders stay apart.
+    """
+    inside = {p: p.parts.index(LABELLED_DATA) for p in parents if LABELLED_DATA in p.parts}
+    roots = {p.parts[:at] for p, at in inside.items() if at}
+    if len(roots) != 1:
+        return parents
+    return [PurePosixPath(*p.parts[inside[p] :]) if p in inside else p for p in parents]
 
 
 def make_config(poses: Poses, path: Path, scorer: str, folders: list[str]) -> dict[str, Any]:
