@@ -135,6 +135,7 @@ class _Mouse:
         self.speed = self.speed_aim = 0.0
         self.turn = self.yaw = self.yaw_aim = self.curl = self.curl_aim = self.gait = self.scan = 0.0
         self.head = 1.0
+        self.side = 0.0  # which way it turns away from a wall
         self.timer, self.state = 0.0, "walk"
         self.thigmotaxis = bool(rng.random() < 0.6)
         self._settle()
@@ -215,12 +216,17 @@ class _Mouse:
         cx, cy = math.cos(self.heading), math.sin(self.heading)
         ahead, nx, ny = self.arena.wall(self.x + 0.55 * length * cx, self.y + 0.55 * length * cy)
         steer, brake = 0.0, 1.0
-        side = 1.0 if cx * ny - cy * nx > 0 else -1.0
         if ahead < 0.15 * length:
+            if not self.side:  # turn on the same way until there is room: corners have two walls
+                self.side = 1.0 if cx * ny - cy * nx > 0 else -1.0
             urgency = min(2.0, 1 - ahead / (0.15 * length))
-            steer += side * 5.0 * urgency
+            steer += self.side * 5.0 * (0.2 + urgency)
             brake = max(0.15, 1 - 0.6 * urgency)
-        elif self.thigmotaxis:
+        elif ahead < 0.3 * length:
+            steer += self.side * 1.0
+        else:
+            self.side = 0.0
+        if ahead >= 0.15 * length and self.thigmotaxis and not self.side:
             here, nx, ny = self.arena.wall(self.x, self.y)
             if here < 0.9 * length:  # keep parallel to the wall, a quarter length off
                 along = cx * ny - cy * nx

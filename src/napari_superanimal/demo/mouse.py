@@ -169,7 +169,7 @@ def paint_mouse(
     radii[head] = _R[head] * length * (0.35 + 0.65 * style.stoutness)
     radii[~head] *= 1 + (breath - 1) * np.clip((_S[~head] - 0.3) * 4, 0, 1)
     tail = curve(np.linspace(0.985, 2.0, 40))
-    margin = 0.24 * length + 6
+    margin = 0.34 * length + 6  # body, ears and the soft shadow around them
     everything = np.concatenate([centers, tail])
     low = np.floor(everything.min(0) - margin).astype(int)
     high = np.ceil(everything.max(0) + margin).astype(int)

@@ -46,7 +46,7 @@ def build_scenery(rng: np.random.Generator, style: Style, size: tuple[int, int])
     base = np.asarray(image, np.float32)
     floor = _floor_mask(arena, size)[..., None]
     base = base * (1 - floor) + _floor(rng, style, size) * floor
-    base *= 1 - 0.28 * _corner_shade(floor[..., 0], 0.012 * min(size))[..., None]
+    base *= 1 - 0.17 * _corner_shade(floor[..., 0], 0.012 * min(size))[..., None]
     image = Image.fromarray(np.clip(base, 0, 255).astype(np.uint8))
     _objects(image, rng, style, arena)
     base = np.asarray(image, np.float32)
@@ -123,7 +123,7 @@ def _walls(
         bands = 10
         for k in range(bands):
             a, b = k / bands, (k + 1) / bands + 0.02
-            tone = shade * (1.06 - 0.22 * a)  # darker towards the floor
+            tone = shade * (1.04 - 0.15 * a)  # darker towards the floor
             quad = [
                 _between(outer[i], inner[i], a),
                 _between(outer[j], inner[j], a),
