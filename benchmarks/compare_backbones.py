@@ -12,12 +12,11 @@ import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from napari_superanimal.jobs.progress import Progress
 from napari_superanimal.keypoints import load_space
 from napari_superanimal.models.networks import NetworkConfig, PoseNet
 from napari_superanimal.training.config import TrainConfig, read_config
@@ -25,8 +24,14 @@ from napari_superanimal.training.datasets import load_datasets
 from napari_superanimal.training.samples import gather_pose_samples
 from napari_superanimal.training.train import known_keypoints, train_pose
 
+if TYPE_CHECKING:
+    from napari_superanimal.jobs.progress import Progress
+
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "resnet10t-narrow": {"backbone": "resnet10t", "backbone_args": {"channels": [24, 48, 96, 192], "stem_width": 16}},
+    "resnet10t-narrow": {
+        "backbone": "resnet10t",
+        "backbone_args": {"channels": [24, 48, 96, 192], "stem_width": 16},
+    },
     "resnet18-narrow": {"backbone": "resnet18", "backbone_args": {"channels": [24, 48, 96, 192]}},
     "mobilenetv4_conv_small": {"backbone": "mobilenetv4_conv_small", "backbone_args": {}},
     "hrnet_w18_small": {"backbone": "hrnet_w18_small", "backbone_args": {}},
@@ -96,7 +101,9 @@ def main() -> None:
     torch.set_num_threads(1)
     rows = compare(read_config(args.recipe), args.data, args.backbones, args.steps)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({"recipe": args.recipe.stem, "steps": args.steps, "rows": rows}, indent=1) + "\n")
+    args.out.write_text(
+        json.dumps({"recipe": args.recipe.stem, "steps": args.steps, "rows": rows}, indent=1) + "\n"
+    )
 
 
 if __name__ == "__main__":

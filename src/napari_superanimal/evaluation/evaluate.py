@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_superanimal.evaluation.metrics import average_precision, match, oks
-from napari_superanimal.keypoints import KeypointSpace
 from napari_superanimal.poses import Poses, with_boxes
+
+if TYPE_CHECKING:
+    from napari_superanimal.keypoints import KeypointSpace
 
 PCK_THRESHOLDS = (0.05, 0.1)
 
@@ -111,7 +113,7 @@ def evaluate_predictions(truth: Poses, predicted: Poses, space: KeypointSpace) -
     similarities, scores = [], []
     individuals = images = 0
     for t in range(len(truth)):
-        animals = np.flatnonzero(np.isfinite(labelled_xy[t]).all(-1).any(-1))
+        animals = np.flatnonzero(np.asarray(np.isfinite(labelled_xy[t]).all(-1)).any(-1))
         if not len(animals):
             continue
         images += 1

@@ -22,10 +22,10 @@ def oks(truth: Floats, predicted: Floats, area: Floats, sigmas: Floats) -> Float
 
     Returns
     -------
-    (G, P): mean over labelled keypoints of exp(-d^2 / (2 area (2 sigma)^2)); a keypoint that was not predicted counts 0
-    (COCO; spec section 9).
+    (G, P): mean over labelled keypoints of exp(-d^2 / (2 area (2 sigma)^2)); a keypoint that was not
+    predicted counts 0 (COCO; spec section 9).
     """
-    labelled = np.isfinite(truth).all(-1)
+    labelled = np.asarray(np.isfinite(truth).all(-1))
     distance = np.square(truth[:, None] - predicted[None]).sum(-1)
     scale = 2 * np.maximum(area, 1.0)[:, None, None] * np.square(2 * sigmas)
     similar = np.where(np.isfinite(distance), np.exp(-np.nan_to_num(distance) / scale), 0.0)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.evaluation.evaluate import Report, evaluate_predictions
-from napari_superanimal.inference.predictor import Frame, Predictor
-from napari_superanimal.jobs.progress import CancelToken, Cancelled, Meter, ProgressCallback
-from napari_superanimal.keypoints import ConversionTable
+from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
 from napari_superanimal.poses import Poses, make_poses, project, with_boxes
 from napari_superanimal.training.samples import FrameReader, read_image
+
+if TYPE_CHECKING:
+    from napari_superanimal.inference.predictor import Frame, Predictor
+    from napari_superanimal.keypoints import ConversionTable
 
 
 def readable_rows(poses: Poses) -> Poses:
@@ -26,8 +28,11 @@ def readable_rows(poses: Poses) -> Poses:
     """
     rows = [i for i in range(len(poses)) if poses.found[i].any() and poses.image_path(i).is_file()]
     if not rows:
-        raise UserError("no labelled image of this dataset can be found", path=poses.root,
-                        remedy="put the images where the labels say")
+        raise UserError(
+            "no labelled image of this dataset can be found",
+            path=poses.root,
+            remedy="put the images where the labels say",
+        )
     return poses.take(np.array(rows))
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_superanimal.inference.predictor import Predictor
-from napari_superanimal.inference.stream import Chunk
 from napari_superanimal.poses import Poses, make_poses
+
+if TYPE_CHECKING:
+    from napari_superanimal.inference.predictor import Predictor
+    from napari_superanimal.inference.stream import Chunk
 
 
 class Collector:

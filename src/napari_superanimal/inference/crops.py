@@ -19,7 +19,9 @@ def square_crop(box: npt.ArrayLike, context: float) -> tuple[float, float, float
     return x + w / 2 - side / 2, y + h / 2 - side / 2, side
 
 
-def cut(frame: npt.NDArray[np.uint8], left: float, top: float, side: float, size: int) -> tuple[Tensor, float, float, float]:
+def cut(
+    frame: npt.NDArray[np.uint8], left: float, top: float, side: float, size: int
+) -> tuple[Tensor, float, float, float]:
     """A square of the frame, resampled to (3, size, size) uint8; outside the frame is black.
 
     Returns the crop and the exact (left, top, side) that were cut: corners are whole pixels, so that no
@@ -34,7 +36,9 @@ def cut(frame: npt.NDArray[np.uint8], left: float, top: float, side: float, size
     if (yb - ya, xb - xa) != (n, n):
         inner = F.pad(inner, (xa - x0, x0 + n - xb, ya - y0, y0 + n - yb))
     if n != size:
-        inner = F.interpolate(inner[None], size=(size, size), mode="bilinear", antialias=True, align_corners=False)[0]
+        inner = F.interpolate(
+            inner[None], size=(size, size), mode="bilinear", antialias=True, align_corners=False
+        )[0]
     return inner, float(x0), float(y0), float(n)
 
 
@@ -77,5 +81,7 @@ def letterbox(frame: npt.NDArray[np.uint8], longest: int, multiple: int = 32) ->
     h, w = max(round(height * scale), 1), max(round(width * scale), 1)
     image = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
     if (h, w) != (height, width):
-        image = F.interpolate(image[None], size=(h, w), mode="bilinear", antialias=True, align_corners=False)[0]
+        image = F.interpolate(image[None], size=(h, w), mode="bilinear", antialias=True, align_corners=False)[
+            0
+        ]
     return F.pad(image, (0, -w % multiple, 0, -h % multiple)), scale

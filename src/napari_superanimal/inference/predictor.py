@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +16,13 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.inference.crops import cut_batch, letterbox, to_frame
 from napari_superanimal.inference.decode import decode_boxes, decode_keypoints
 from napari_superanimal.inference.likelihood import likelihood
-from napari_superanimal.models.load import LoadedModel
 from napari_superanimal.models.networks import DetectorNet, PoseNet, standardise
 from napari_superanimal.poses.project import facing
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_superanimal.models.load import LoadedModel
 
 WHOLE_FRAME = "whole-frame"
 OWN_DETECTOR = "model"
@@ -93,7 +96,7 @@ class Predictor:
         self,
         model: LoadedModel,
         *,
-        detector: LoadedModel | Literal["model", "whole-frame"] = OWN_DETECTOR,
+        detector: LoadedModel | str = OWN_DETECTOR,
         max_individuals: int = 1,
         device: str = "auto",
         precision: str = "auto",
@@ -153,7 +156,9 @@ class Predictor:
         return standardise(images.to(self.device)).to(self.dtype, memory_format=torch.channels_last)
 
     @torch.inference_mode()
-    def detect(self, frames: Sequence[Frame]) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    def detect(
+        self, frames: Sequence[Frame]
+    ) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
         """Boxes (M, 4) and scores (M,) per frame, best first, px of the frame."""
         if self._detector is None:
             return [(np.array([[0.0, 0.0, f.shape[1], f.shape[0]]]), np.array([1.0])) for f in frames]
@@ -176,7 +181,9 @@ class Predictor:
         return results
 
     @torch.inference_mode()
-    def pose(self, frames: Sequence[Frame], boxes: npt.NDArray[np.float64]) -> tuple[npt.NDArray, npt.NDArray]:
+    def pose(
+        self, frames: Sequence[Frame], boxes: npt.NDArray[np.float64]
+    ) -> tuple[npt.NDArray, npt.NDArray]:
         """Keypoints (N, K, 2) px of the frame and likelihood (N, K) for N boxes (N, 4), one frame each."""
         k = len(self.space)
         xy, sure = np.full((len(boxes), k, 2), np.nan), np.full((len(boxes), k), np.nan)

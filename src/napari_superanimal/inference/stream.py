@@ -6,19 +6,22 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import psutil
 import torch
 
-from napari_superanimal.inference.predictor import Frame, Predictions, Predictor
 from napari_superanimal.inference.tracks import SlotTracker
 from napari_superanimal.jobs.progress import CancelToken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from napari_superanimal.inference.predictor import Frame, Predictions, Predictor
 
 #: Frames per unit of work; small enough that cancelling is quick, large enough to fill a batch.
 CHUNK = 16
@@ -29,7 +32,9 @@ class FrameSource(Protocol):
 
     def __len__(self) -> int: ...
 
-    def iter_frames(self, start: int = 0, stop: int | None = None, step: int = 1) -> Iterator[tuple[int, Frame]]: ...
+    def iter_frames(
+        self, start: int = 0, stop: int | None = None, step: int = 1
+    ) -> Iterator[tuple[int, Frame]]: ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,7 @@ class StreamStats:
     def core_fps(self) -> float:
         """What the cores would allow if every CPU second were useful work: cores / CPU seconds per frame."""
         used = self.decode_cpu_s + self.detector_cpu_s + self.pose_cpu_s
-        return psutil.cpu_count() * self.frames / used if used else 0.0
+        return (psutil.cpu_count() or 1) * self.frames / used if used else 0.0
 
     def to_json(self) -> dict[str, Any]:
         each = max(self.frames, 1) / 1000
@@ -169,7 +174,9 @@ class PredictionStream:
         part: list[tuple[int, Frame]] = []
         last = time.thread_time()
         try:
-            for number, frame in self.video.iter_frames(self.frames.start, self.frames.stop, self.frames.step):
+            for number, frame in self.video.iter_frames(
+                self.frames.start, self.frames.stop, self.frames.step
+            ):
                 part.append((number, frame))
                 if len(part) == CHUNK:
                     now = time.thread_time()
@@ -184,7 +191,9 @@ class PredictionStream:
             self._put(full, part)
         self._put(full, None)
 
-    def _put(self, full: queue.Queue[list[tuple[int, Frame]] | None], part: list[tuple[int, Frame]] | None) -> bool:
+    def _put(
+        self, full: queue.Queue[list[tuple[int, Frame]] | None], part: list[tuple[int, Frame]] | None
+    ) -> bool:
         """Hand over a chunk; False once nobody wants it any more."""
         while not self._closed.is_set():
             if self.token.cancelled and part is not None:
@@ -199,7 +208,9 @@ class PredictionStream:
     def _chunk(self, numbers: npt.NDArray[np.int64], found: Predictions) -> Chunk:
         if self._tracker is None or self.predictor.max_individuals == 1:
             return Chunk(numbers, found.xy, found.likelihood, found.boxes, found.box_scores)
-        xy, sure, boxes, scores = (np.full_like(a, np.nan) for a in (found.xy, found.likelihood, found.boxes, found.box_scores))
+        xy, sure, boxes, scores = (
+            np.full_like(a, np.nan) for a in (found.xy, found.likelihood, found.boxes, found.box_scores)
+        )
         for n in range(len(numbers)):
             detected = np.flatnonzero(np.isfinite(found.box_scores[n]))
             column = self._tracker.assign(found.boxes[n, detected].astype(np.float64))

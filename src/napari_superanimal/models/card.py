@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import write_text
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 CARD_FILE = "card.json"
 POSE_FILE = "pose.safetensors"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from safetensors import SafetensorError
@@ -16,6 +16,9 @@ from napari_superanimal.keypoints import KeypointSpace
 from napari_superanimal.models.card import DETECTOR_FILE, POSE_FILE, ModelCard, write_card
 from napari_superanimal.models.networks import DetectorNet, NetworkConfig, PoseNet
 from napari_superanimal.models.zoo import ModelRef, find_model, sha256
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 #: Tensors of the calibration are kept beside the weights under this prefix.
 CALIBRATION = "calibration."

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
 import timm
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -78,17 +77,22 @@ class Trunk(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        hrnet = {"feature_location": ""} if config.backbone.startswith("hrnet") else {}
-        backbone = timm.create_model(
-            config.backbone, features_only=True, pretrained=False, **hrnet, **config.backbone_args
-        )
-        reductions = backbone.feature_info.reduction()
+        arguments: dict[str, Any] = dict(config.backbone_args)
+        if config.backbone.startswith("hrnet"):
+            arguments["feature_location"] = ""
+        backbone = timm.create_model(config.backbone, features_only=True, pretrained=False, **arguments)
+        info: Any = backbone.feature_info
+        reductions = info.reduction()
         wanted = [i for i, r in enumerate(reductions) if r >= config.stride]
         # a backbone may list a stride twice; the later map has seen more of the network
-        keep = [i for n, i in enumerate(wanted) if n + 1 == len(wanted) or reductions[wanted[n + 1]] != reductions[i]]
+        keep = [
+            i
+            for n, i in enumerate(wanted)
+            if n + 1 == len(wanted) or reductions[wanted[n + 1]] != reductions[i]
+        ]
         self.backbone = backbone
         self.keep = keep
-        channels = [backbone.feature_info.channels()[i] for i in keep]
+        channels = [info.channels()[i] for i in keep]
         self.laterals = nn.ModuleList(nn.Conv2d(c, config.width, 1) for c in channels)
         self.smooth = nn.ModuleList(conv_block(config.width, config.width) for _ in channels[:-1])
         self.embedding_size = channels[-1]

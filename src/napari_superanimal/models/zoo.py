@@ -77,7 +77,9 @@ def find_model(name: str | Path) -> ModelRef:
     if (models_home() / str(name)).is_dir():
         return ModelRef(read_card(models_home() / str(name)), models_home() / str(name))
     names = ", ".join(ref.card.name for ref in list_models())
-    raise UserError(f"no model is called {str(name)!r}", remedy=f"use one of: {names}; or give a model folder")
+    raise UserError(
+        f"no model is called {str(name)!r}", remedy=f"use one of: {names}; or give a model folder"
+    )
 
 
 def import_model(folder: Path, *, overwrite: bool = False) -> ModelRef:
@@ -91,13 +93,20 @@ def import_model(folder: Path, *, overwrite: bool = False) -> ModelRef:
     card = read_card(folder)
     verify(ModelRef(card, folder))
     if any(ref.card.name == card.name and ref.shipped for ref in list_models()):
-        raise UserError(f"{card.name!r} is the name of a model that comes with the package", path=folder,
-                        remedy="give the model another name in its card.json")
+        raise UserError(
+            f"{card.name!r} is the name of a model that comes with the package",
+            path=folder,
+            remedy="give the model another name in its card.json",
+        )
     target = models_home() / card.name
     if target.resolve() == folder.resolve():
         return ModelRef(card, folder)
     if target.exists() and not overwrite:
-        raise UserError(f"a model called {card.name!r} exists already", path=target, remedy="pass --overwrite to replace it")
+        raise UserError(
+            f"a model called {card.name!r} exists already",
+            path=target,
+            remedy="pass --overwrite to replace it",
+        )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(dir=target.parent, prefix=".import-"))
@@ -134,7 +143,9 @@ def verify(ref: ModelRef) -> None:
     for name, expected in ref.card.sha256.items():
         path = ref.folder / name
         if not path.is_file():
-            raise UserError("the weight file is missing", path=path, remedy="install or import the model again")
+            raise UserError(
+                "the weight file is missing", path=path, remedy="install or import the model again"
+            )
         if sha256(path) != expected:
             raise UserError(
                 "the weight file does not match its card (damaged or exchanged)",

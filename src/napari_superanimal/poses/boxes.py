@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-from napari_superanimal.poses.poses import Poses
+if TYPE_CHECKING:
+    from napari_superanimal.poses.poses import Poses
 
 #: Margin around the keypoints on each side, as a share of the longer side of their bounding rectangle.
 #: 0.25 equals the reference's fixed 20 px (spec section 3) for a mouse of 80 px, and scales with the animal.
@@ -24,7 +27,7 @@ def boxes_from_keypoints(
     finite = np.isfinite(xy).all(-1, keepdims=True)
     low = np.where(finite, xy, np.inf).min(-2)
     high = np.where(finite, xy, -np.inf).max(-2)
-    nothing = ~finite.any((-1, -2))
+    nothing = ~finite.any(-1).any(-1)
     low[nothing], high[nothing] = np.nan, np.nan
     # at least a few pixels, so that one lone keypoint still has a box
     pad = np.maximum(margin * (high - low).max(-1, keepdims=True), 4.0)

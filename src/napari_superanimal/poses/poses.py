@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 LABELLED = 2
 OCCLUDED = 1
@@ -112,12 +114,12 @@ class Poses:
     @property
     def found(self) -> npt.NDArray[np.bool_]:
         """(T, A, K) keypoints that have a position."""
-        return np.isfinite(self.xy).all(-1)
+        return np.asarray(np.isfinite(self.xy).all(-1))
 
     @property
     def present(self) -> npt.NDArray[np.bool_]:
         """(T, A) individuals that have a keypoint or a box."""
-        return self.found.any(-1) | np.isfinite(self.boxes).all(-1)
+        return np.asarray(self.found.any(-1) | np.isfinite(self.boxes).all(-1))
 
     def image_path(self, row: int) -> Path:
         """File of an image row."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_superanimal.keypoints import ConversionTable, KeypointSpace
 from napari_superanimal.keypoints.table import SIDE
 from napari_superanimal.poses.poses import UNDEFINED, Poses
+
+if TYPE_CHECKING:
+    from napari_superanimal.keypoints import ConversionTable, KeypointSpace
 
 #: Below this share of the animal's extent between head and hind end, an animal counts as seen from the front.
 SIDEWAYS = 0.2
@@ -23,9 +26,9 @@ def facing(
     The mean of the space's `front` keypoints is compared with that of its `rear` keypoints along x,
     relative to the extent of all keypoints. `weight` (..., K) counts keypoints by their likelihood.
     """
-    finite = np.isfinite(xy).all(-1)
-    share = finite.astype(np.float64) if weight is None else np.where(finite, np.nan_to_num(weight), 0.0)
-    x = np.where(finite, xy[..., 0], 0.0)
+    finite = np.asarray(np.isfinite(xy).all(-1))
+    share = np.asarray(finite if weight is None else np.where(finite, np.nan_to_num(weight), 0.0), np.float64)
+    x = np.asarray(np.where(finite, xy[..., 0], 0.0))
 
     def mean_x(names: tuple[str, ...]) -> npt.NDArray[np.float64]:
         index = [space.index(n) for n in names]
@@ -33,7 +36,9 @@ def facing(
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(total > 0, (share[..., index] * x[..., index]).sum(-1) / total, np.nan)
 
-    spread = np.where(finite[..., None], xy, -np.inf).max(-2) - np.where(finite[..., None], xy, np.inf).min(-2)
+    spread = np.where(finite[..., None], xy, -np.inf).max(-2) - np.where(finite[..., None], xy, np.inf).min(
+        -2
+    )
     extent = np.where(np.isfinite(spread), spread, np.nan).max(-1)
     ahead = mean_x(space.front) - mean_x(space.rear)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -83,8 +88,8 @@ def project(poses: Poses, table: ConversionTable, space: KeypointSpace) -> Poses
         human[where, target] = poses.human[where, source]
 
     everywhere = np.ones((t, a), bool)
-    for source, target in plain:
-        copy(source, target, everywhere)
+    for source, index in plain:
+        copy(source, index, everywhere)
     if sided:
         # the head's own keypoints may be side-dependent too: look at them on either side
         seen = xy.copy()

@@ -69,6 +69,8 @@ class TrainConfig:
         Crop side relative to the longer side of the box.
     side_canonical : bool
         Learn near and far instead of left and right (side views).
+    leave_one_out : int
+        Steps of the models that are trained without one dataset each, to calibrate likelihood; 0 leaves it raw.
     masking : bool
         False trains undefined keypoints as absent: for comparison only.
     card : dict
@@ -84,6 +86,7 @@ class TrainConfig:
     detector: StageConfig | None = None
     context: float = 1.2
     side_canonical: bool = False
+    leave_one_out: int = 0
     masking: bool = True
     card: dict[str, Any] = field(default_factory=dict)
     folder: Path = Path()
@@ -107,14 +110,18 @@ def read_config(path: Path) -> TrainConfig:
             detector=_stage(data["detector"]) if data.get("detector") else None,
             context=float(data.get("context", 1.2)),
             side_canonical=bool(data.get("side_canonical", False)),
+            leave_one_out=int(data.get("leave_one_out", 0)),
             masking=bool(data.get("masking", True)),
             card=dict(data.get("card", {})),
             folder=path.parent,
         )
     except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"not a training recipe ({type(error).__name__}: {reason})", path=path,
-                        remedy="see docs/training.md for the fields") from error
+        raise UserError(
+            f"not a training recipe ({type(error).__name__}: {reason})",
+            path=path,
+            remedy="see docs/training.md for the fields",
+        ) from error
 
 
 def _stage(data: dict[str, Any]) -> StageConfig:

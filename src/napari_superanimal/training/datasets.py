@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,9 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.keypoints import ConversionTable, KeypointSpace, find_table, load_table
 from napari_superanimal.poses import Poses, merge, project
 from napari_superanimal.poses.formats import registry
-from napari_superanimal.training.config import DatasetConfig, TrainConfig
+
+if TYPE_CHECKING:
+    from napari_superanimal.training.config import DatasetConfig, TrainConfig
 
 
 def table_for(poses: Poses, table: str, space: KeypointSpace, folder: Path = Path()) -> ConversionTable:
@@ -53,7 +56,9 @@ def validation_rows(poses: Poses, rule: str, folder: Path) -> npt.NDArray[np.boo
     else:
         path = folder / rule
         if not path.is_file():
-            raise UserError("the list of validation images is missing", path=path, remedy="correct the recipe")
+            raise UserError(
+                "the list of validation images is missing", path=path, remedy="correct the recipe"
+            )
         names = {n for n in path.read_text(encoding="utf-8").splitlines() if n and not n.startswith("#")}
         chosen = np.array([Path(name).name in names or name in names for name in poses.images])
     if not chosen.any() or chosen.all():
@@ -65,7 +70,9 @@ def validation_rows(poses: Poses, rule: str, folder: Path) -> npt.NDArray[np.boo
     return chosen
 
 
-def load_dataset(dataset: DatasetConfig, space: KeypointSpace, data: Path, folder: Path) -> tuple[Poses, Poses]:
+def load_dataset(
+    dataset: DatasetConfig, space: KeypointSpace, data: Path, folder: Path
+) -> tuple[Poses, Poses]:
     """(training, validation) rows of a dataset in `space`; rows without a picture are left out."""
     source = Path(dataset.path) if Path(dataset.path).is_absolute() else data / dataset.path
     poses = registry.read(source)
@@ -73,8 +80,11 @@ def load_dataset(dataset: DatasetConfig, space: KeypointSpace, data: Path, folde
         raise UserError("a training set needs labelled images", path=source, remedy="convert it first")
     poses = poses.take(np.array([poses.image_path(i).is_file() for i in range(len(poses))], bool))
     if not poses.found.any():
-        raise UserError("no labelled image of this dataset can be found", path=source,
-                        remedy="put the images where the labels say")
+        raise UserError(
+            "no labelled image of this dataset can be found",
+            path=source,
+            remedy="put the images where the labels say",
+        )
     poses = project(poses, table_for(poses, dataset.table, space, folder), space)
     poses = replace(poses, sources=(dataset.name,) * len(poses))
     held = validation_rows(poses, dataset.validation, folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,8 +19,12 @@ from napari_superanimal.training.augment import (
     warp_images,
     warp_points,
 )
-from napari_superanimal.training.samples import ImageSamples
 from napari_superanimal.training.targets import box_targets, detector_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_superanimal.training.samples import ImageSamples
 
 
 def warp_boxes(hull: np.ndarray, given: bool, affines: Affines, n: int, size: int) -> Tensor:
@@ -44,7 +48,8 @@ def detector_batches(
         affines = draw_affines(batch_size, size, augmentation, rng, zoom=0.9)
         images = warp_images(samples.images[torch.from_numpy(index)], affines, size)
         boxes = [
-            warp_boxes(samples.hulls[i], bool(samples.given[i]), affines, n, size) for n, i in enumerate(index)
+            warp_boxes(samples.hulls[i], bool(samples.given[i]), affines, n, size)
+            for n, i in enumerate(index)
         ]
         images = standardise(photometric(images, augmentation.photometric, rng))
         heat, values, near = box_targets(boxes, config.stride, size // config.stride)

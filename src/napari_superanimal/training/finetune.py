@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -19,12 +17,23 @@ from napari_superanimal.keypoints.table import SIDE
 from napari_superanimal.models.card import ModelCard
 from napari_superanimal.models.load import LoadedModel, save_model
 from napari_superanimal.models.networks import PoseNet, reset_head
-from napari_superanimal.poses import Poses
 from napari_superanimal.training.augment import Augmentation
 from napari_superanimal.training.loop import LoopConfig, run
 from napari_superanimal.training.pose_stage import pose_batches, predict_samples
-from napari_superanimal.training.samples import FrameReader, PoseSamples, gather_pose_samples, read_image
-from napari_superanimal.training.train import POSE_CHECKPOINT, channel_swap, require_empty, select
+from napari_superanimal.training.samples import (
+    FrameReader,
+    PoseSamples,
+    gather_pose_samples,
+    pick,
+    read_image,
+)
+from napari_superanimal.training.train import POSE_CHECKPOINT, channel_swap, require_empty
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from napari_superanimal.poses import Poses
 
 
 @dataclass(frozen=True)
@@ -115,15 +124,26 @@ def finetune(
     config = model.pose.config
     tell(Progress(0, steps, message="reading labelled images"))
     samples = gather_pose_samples(
-        poses, space, input_size=config.input_size, context=model.card.context, side_canonical=canonical, reader=reader
+        poses,
+        space,
+        input_size=config.input_size,
+        context=model.card.context,
+        side_canonical=canonical,
+        reader=reader,
     )
     trained, held = split(samples, validation)
 
     network = PoseNet(config, len(names))
     if mode != "scratch":
-        take_over(network, model, [source_of.get(k) for k in names] if mode == "naive" else [None] * len(names))
+        take_over(
+            network, model, [source_of.get(k) for k in names] if mode == "naive" else [None] * len(names)
+        )
     augmentation = Augmentation(
-        rotation=180.0 if "top" in model.card.view else 25.0, scale=1.25, shift=0.08, photometric=0.7, flip=not _one_sided(names, space)
+        rotation=180.0 if "top" in model.card.view else 25.0,
+        scale=1.25,
+        shift=0.08,
+        photometric=0.7,
+        flip=not _one_sided(names, space),
     )
     loop = LoopConfig(
         steps=steps,
@@ -171,7 +191,13 @@ def finetune(
         metrics={f"validation {k}": round(v, 4) for k, v in validation_error(pose, held).items()},
         parent=model.card.name,
         created=datetime.date.today().isoformat(),
-        recipe={"mode": mode, "steps": steps, "seed": seed, "batch_size": batch_size, "validation": validation},
+        recipe={
+            "mode": mode,
+            "steps": steps,
+            "seed": seed,
+            "batch_size": batch_size,
+            "validation": validation,
+        },
     )
     save_model(card, pose, model.detector, out)
     return out
@@ -236,19 +262,6 @@ def split(samples: PoseSamples, share: float) -> tuple[PoseSamples, PoseSamples]
     count = min(max(1, round(share * len(rows))), len(rows) - 1)
     held = np.isin(samples.rows[:, 0], rows[-count:])
     return pick(samples, np.flatnonzero(~held)), pick(samples, np.flatnonzero(held))
-
-
-def pick(samples: PoseSamples, index: npt.NDArray[np.int64]) -> PoseSamples:
-    """Some of the samples."""
-    return PoseSamples(
-        samples.crops[torch.from_numpy(index)],
-        samples.xy[index],
-        samples.visibility[index],
-        samples.weight[index],
-        tuple(samples.source[i] for i in index),
-        samples.rows[index],
-        samples.pixel[index],
-    )
 
 
 def validation_error(network: nn.Module, held: PoseSamples) -> dict[str, float]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,7 +13,11 @@ from torch import Tensor, nn
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import atomic_path
-from napari_superanimal.jobs.progress import CancelToken, Cancelled, Meter, ProgressCallback
+from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -11,9 +11,19 @@ from torch import Tensor, nn
 
 from napari_superanimal.inference.decode import decode_keypoints
 from napari_superanimal.models.networks import NetworkConfig, PoseNet, standardise
-from napari_superanimal.training.augment import Augmentation, draw_affines, photometric, warp_images, warp_points
-from napari_superanimal.training.samples import PoseSamples
+from napari_superanimal.training.augment import (
+    Augmentation,
+    draw_affines,
+    photometric,
+    warp_images,
+    warp_points,
+)
 from napari_superanimal.training.targets import keypoint_targets, pose_loss
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_superanimal.training.samples import PoseSamples
 
 
 def pose_batches(

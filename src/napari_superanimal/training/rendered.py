@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_superanimal.demo.render import random_style, render_clip
-from napari_superanimal.keypoints import KeypointSpace
 from napari_superanimal.poses import UNDEFINED, Poses, merge
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from napari_superanimal.keypoints import KeypointSpace
 
 #: Frames taken from each rendered clip, far apart in time.
 PER_CLIP = 3
@@ -40,7 +44,12 @@ def rendered_dataset(
         sizes = np.tile(np.array(size), (len(rows), 1))
         parts.append(
             replace(
-                truth, visibility=visibility, images=names, image_sizes=sizes, frames=np.arange(len(rows)), root=None
+                truth,
+                visibility=visibility,
+                images=names,
+                image_sizes=sizes,
+                frames=np.arange(len(rows)),
+                root=None,
             )
         )
     merged = merge(parts, [name] * len(parts))

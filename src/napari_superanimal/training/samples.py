@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.inference.crops import cut, letterbox, square_crop, to_crop
-from napari_superanimal.keypoints import KeypointSpace
 from napari_superanimal.poses import UNDEFINED, Poses, facing, with_boxes
+
+if TYPE_CHECKING:
+    from napari_superanimal.keypoints import KeypointSpace
 
 #: Stored crops reach this much further than the network sees, so that augmentation may turn and shrink them.
 ROOM = 1.7
@@ -38,6 +41,8 @@ class PoseSamples:
         Row of the dataset and individual, for reports.
     pixel : (N,) float32
         Pixels of the frame per pixel of the crop.
+    extent : (N,) float32, px of the frame
+        Square root of the box's area, which PCK is relative to.
     """
 
     crops: Tensor
@@ -47,6 +52,7 @@ class PoseSamples:
     source: tuple[str, ...]
     rows: npt.NDArray[np.int64]
     pixel: npt.NDArray[np.float32]
+    extent: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -76,6 +82,20 @@ class ImageSamples:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+def pick(samples: PoseSamples, index: npt.NDArray[np.int64]) -> PoseSamples:
+    """Some of the samples."""
+    return PoseSamples(
+        samples.crops[torch.from_numpy(index)],
+        samples.xy[index],
+        samples.visibility[index],
+        samples.weight[index],
+        tuple(samples.source[i] for i in index),
+        samples.rows[index],
+        samples.pixel[index],
+        samples.extent[index],
+    )
 
 
 def read_image(poses: Poses, row: int) -> npt.NDArray[np.uint8]:
@@ -144,7 +164,7 @@ def gather_pose_samples(
     keep = np.argwhere(boxed.found.any(-1))
     crops = torch.empty((len(keep), 3, size, size), dtype=torch.uint8)
     xy = np.empty((len(keep), len(space), 2), np.float64)
-    pixel = np.empty(len(keep), np.float32)
+    pixel, extent = np.empty(len(keep), np.float32), np.empty(len(keep), np.float32)
     sources = []
     last, frame = -1, np.empty(0, np.uint8)
     for n, (row, animal) in enumerate(keep):
@@ -153,6 +173,7 @@ def gather_pose_samples(
         crop, *square = cut(frame, *square_crop(boxed.boxes[row, animal], context * ROOM), size)
         crops[n] = crop
         pixel[n] = square[2] / size
+        extent[n] = np.sqrt(np.prod(boxed.boxes[row, animal, 2:]))
         xy[n] = to_crop(boxed.xy[row, animal][None], np.array([square]), size)[0]
         sources.append(poses.sources[row] if poses.sources else "")
         if on_row is not None:
@@ -161,7 +182,7 @@ def gather_pose_samples(
     if side_canonical:
         xy, visibility = canonical_sides(xy, visibility, space)
     weight = np.array([(weights or {}).get(s, 1.0) for s in sources], np.float32)
-    return PoseSamples(crops, xy.astype(np.float32), visibility, weight, tuple(sources), keep, pixel)
+    return PoseSamples(crops, xy.astype(np.float32), visibility, weight, tuple(sources), keep, pixel, extent)
 
 
 def gather_image_samples(

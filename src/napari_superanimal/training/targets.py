@@ -18,7 +18,9 @@ def cell_grid(height: int, width: int) -> Tensor:
     return torch.stack([x, y]).float()
 
 
-def keypoint_targets(xy: Tensor, visibility: Tensor, stride: int, cells: int) -> tuple[Tensor, Tensor, Tensor]:
+def keypoint_targets(
+    xy: Tensor, visibility: Tensor, stride: int, cells: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """Heatmaps, offsets and weights for crops.
 
     Parameters
@@ -84,7 +86,9 @@ def box_targets(boxes: list[Tensor], stride: int, cells: int) -> tuple[Tensor, T
             heat[i, 0] = torch.where(stronger, bump, heat[i, 0])
             here = stronger & (bump > 0.3)
             size = torch.tensor([max(w, 1.0), max(h, 1.0)]).div(stride).log()
-            values[i] = torch.where(here, torch.cat([offset, size[:, None, None].expand(2, cells, cells)]), values[i])
+            values[i] = torch.where(
+                here, torch.cat([offset, size[:, None, None].expand(2, cells, cells)]), values[i]
+            )
             near[i, 0] = torch.maximum(near[i, 0], here.float())
     return heat, values, near
 

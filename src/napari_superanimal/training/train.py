@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +16,7 @@ from napari_superanimal.models.card import ModelCard
 from napari_superanimal.models.load import save_model
 from napari_superanimal.models.networks import DetectorNet, PoseNet
 from napari_superanimal.poses import Poses, merge
-from napari_superanimal.training.config import TrainConfig
+from napari_superanimal.training.calibration import embedding_statistics, fit, join, summary, try_on
 from napari_superanimal.training.datasets import load_datasets
 from napari_superanimal.training.detector_stage import detector_batches, detector_validator
 from napari_superanimal.training.loop import run
@@ -29,8 +27,17 @@ from napari_superanimal.training.samples import (
     PoseSamples,
     gather_image_samples,
     gather_pose_samples,
+    pick,
     read_image,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from napari_superanimal.training.config import TrainConfig
 
 POSE_CHECKPOINT = "pose.checkpoint.pt"
 DETECTOR_CHECKPOINT = "detector.checkpoint.pt"
@@ -72,7 +79,9 @@ def train(
     reader: FrameReader = read_image
     if extra := [d for d in config.datasets if d.rendered]:
         tell(Progress(0, 0, message="rendering pictures"))
-        drawn, read_drawn = rendered_dataset(extra[0].rendered, known, space, config.pose.loop.seed, extra[0].name)
+        drawn, read_drawn = rendered_dataset(
+            extra[0].rendered, known, space, config.pose.loop.seed, extra[0].name
+        )
         training = _join(training, drawn)
         reader = _either(read_drawn)
     weights = {d.name: d.weight for d in config.datasets}
@@ -120,8 +129,60 @@ def train(
         assert isinstance(trained, DetectorNet)
         detector = trained
     card = make_card(config, space, channels, training)
-    save_model(card, pose, detector, out)
+    tensors: dict[str, Tensor] = {}
+    if config.leave_one_out and held is not None:
+        tensors, figures = calibrate(config, space, channels, pose, samples, held, out, tell, token)
+        card = replace(card, calibration=figures, threshold=figures["threshold"])
+    save_model(card, pose, detector, out, calibration=tensors)
     return out
+
+
+def calibrate(
+    config: TrainConfig,
+    space: KeypointSpace,
+    channels: list[str],
+    pose: PoseNet,
+    samples: PoseSamples,
+    held: PoseSamples,
+    out: Path,
+    tell: ProgressCallback,
+    token: CancelToken | None,
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Fit likelihood on held-out animals and, through models trained without one dataset each, on unseen datasets.
+
+    Returns
+    -------
+    tensors for `inference.likelihood`, figures for the card
+    """
+    order = np.array([space.index(k) for k in channels])
+    real = [d.name for d in config.datasets if not d.rendered]
+    statistics = embedding_statistics(pose, select(samples, order), real)
+    trials = [try_on(pose, statistics, select(held, order), unseen=False)]
+    sources, held_sources = np.array(samples.source), np.array(held.source)
+    for name in real:
+        rest = pick(samples, np.flatnonzero(sources != name))
+        away = pick(samples, np.flatnonzero(sources == name))
+        if not len(away) or set(rest.source) <= {d.name for d in config.datasets if d.rendered}:
+            continue
+        kept = pick(held, np.flatnonzero(held_sources != name))
+        loop = replace(config.pose.loop, steps=config.leave_one_out, validate_every=config.leave_one_out)
+        fold = replace(config, pose=replace(config.pose, loop=loop))
+        network = train_pose(
+            fold,
+            space,
+            channels,
+            rest,
+            kept if len(kept) else None,
+            out / f"without-{name}",
+            tell,
+            token,
+            True,
+        )
+        others = embedding_statistics(network, select(rest, order), [n for n in real if n != name])
+        trials.append(try_on(network, others, select(away, order), unseen=True))
+    together = join(trials)
+    weights = fit(together)
+    return {**statistics, "weights": weights}, summary(together, weights, channels)
 
 
 def train_pose(
@@ -234,5 +295,8 @@ def require_empty(out: Path, resume: bool) -> None:
         If it does and `resume` was not asked for.
     """
     if (out / "card.json").exists() and not resume:
-        raise UserError("there is a trained model in this folder already", path=out,
-                        remedy="choose another --out, or pass --resume to continue it")
+        raise UserError(
+            "there is a trained model in this folder already",
+            path=out,
+            remedy="choose another --out, or pass --resume to continue it",
+        )
