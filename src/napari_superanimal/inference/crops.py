@@ -9,6 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def as_tensor(frame: npt.NDArray[np.uint8]) -> Tensor:
+    """(H, W, 3) pixels as a (3, H, W) tensor; frames of a viewer's cache are read-only and are copied."""
+    whole = np.ascontiguousarray(frame)
+    return torch.from_numpy(whole if whole.flags.writeable else whole.copy()).permute(2, 0, 1)
+
+
 def square_crop(box: npt.ArrayLike, context: float) -> tuple[float, float, float]:
     """Left edge, top edge and side (px) of the square around a box (x, y, width, height).
 
@@ -32,7 +38,7 @@ def cut(
     xa, ya, xb, yb = max(x0, 0), max(y0, 0), min(x0 + n, width), min(y0 + n, height)
     if xb <= xa or yb <= ya:
         return torch.zeros((3, size, size), dtype=torch.uint8), float(x0), float(y0), float(n)
-    inner = torch.from_numpy(np.ascontiguousarray(frame[ya:yb, xa:xb])).permute(2, 0, 1)
+    inner = as_tensor(frame[ya:yb, xa:xb])
     if (yb - ya, xb - xa) != (n, n):
         inner = F.pad(inner, (xa - x0, x0 + n - xb, ya - y0, y0 + n - yb))
     if n != size:
@@ -79,7 +85,7 @@ def letterbox(frame: npt.NDArray[np.uint8], longest: int, multiple: int = 32) ->
     height, width = frame.shape[:2]
     scale = longest / max(height, width)
     h, w = max(round(height * scale), 1), max(round(width * scale), 1)
-    image = torch.from_numpy(np.ascontiguousarray(frame)).permute(2, 0, 1)
+    image = as_tensor(frame)
     if (h, w) != (height, width):
         image = F.interpolate(image[None], size=(h, w), mode="bilinear", antialias=True, align_corners=False)[
             0
