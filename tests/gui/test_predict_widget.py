@@ -13,7 +13,6 @@ from qtpy.QtWidgets import QComboBox, QLabel, QProgressBar, QPushButton, QSpinBo
 from napari_superanimal.plugin.layers import layer_to_poses
 from napari_superanimal.plugin.session import session_of
 from napari_superanimal.plugin.widgets import predict as module
-from napari_superanimal.plugin.widgets.predict import PredictWidget
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from pytestqt.qtbot import QtBot
 
     from napari_superanimal.demo.render import Clip
+    from napari_superanimal.plugin.widgets.predict import PredictWidget
 
 pytestmark = pytest.mark.gui
 
