@@ -162,6 +162,8 @@ def test_predictions_have_the_layout_of_the_reference(predicted_video: Poses, tm
     with pd.HDFStore(path, mode="r") as store:
         assert store.keys() == ["/df_with_missing"]
         assert store.get_storer("df_with_missing").is_table
+        # without it, the pandas of today's DeepLabCut cannot read the table
+        assert str(store.root.df_with_missing._v_attrs.pandas_version) == "0.15.2"
 
 
 def test_padding_with_minus_one_is_an_option(predicted_video: Poses, tmp_path: Path) -> None:

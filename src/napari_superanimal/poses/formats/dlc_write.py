@@ -21,6 +21,8 @@ from napari_superanimal.poses.poses import SINGLE, Poses
 
 #: Name of the one animal in our prediction tables, as SuperAnimal writes it.
 FIRST_ANIMAL = "animal0"
+#: pandas 2 and older, which DeepLabCut uses, refuse appendable tables without it; pandas 3 stopped writing it.
+LAYOUT_VERSION = "0.15.2"
 #: A table without scorer still needs one in its header.
 DEFAULT_SCORER = "scorer"
 
@@ -239,6 +241,9 @@ def _add_extras(poses: Poses, pairs: list[tuple[str, str]], multi: bool, file: P
     )
     as_read = tuple((i or (FIRST_ANIMAL if multi else SINGLE), n) for i, n in pairs)
     with tables.open_file(str(file), "a") as handle:
+        attributes = handle.get_node(f"/{KEY}")._v_attrs
+        if "pandas_version" not in attributes:
+            attributes.pandas_version = LAYOUT_VERSION
         write_extras(handle, extras, checksum(poses.xy[:, a, k], as_read))
 
 
