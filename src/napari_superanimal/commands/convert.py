@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_superanimal.commands.common import hint, new_command
-from napari_superanimal.errors import UserError
+from napari_superanimal.commands.common import new_command
 
 if TYPE_CHECKING:
     import argparse
@@ -33,8 +32,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Convert."""
     from napari_superanimal.poses.formats.convert import convert
 
-    if args.table and not args.space:
-        raise UserError("--table needs the keypoint space it leads to", remedy="add --space NAME")
     report = convert(
         args.source,
         args.target,
@@ -44,9 +41,5 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         space=args.space,
         overwrite=args.overwrite,
     )
-    data = report.to_json()
-    for warning in data.get("warnings", ()):
-        hint(f"note: {warning}")
-    for file in data.get("files", ()):
-        print(f"wrote {file}")
-    return data
+    print("\n".join(report.lines()))
+    return report.to_json()

@@ -10,6 +10,8 @@ from napari_superanimal.commands.common import ProgressLine, cancellable, hint, 
 if TYPE_CHECKING:
     import argparse
 
+    from napari import Viewer
+
     from napari_superanimal.jobs.demo import DemoResult
 
 _DESCRIPTION = """\
@@ -20,6 +22,7 @@ The clip, its truth, the predictions (h5) with their run card, an annotated vide
 written to --out."""
 
 _FOLDER = "superanimal-demo"
+_MODEL = "mouse-topview-mini"
 
 
 def add(subparsers: Any) -> None:
@@ -35,6 +38,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--mice", type=positive, default=1, metavar="N", help="animals in the clip (default 1)"
     )
+    parser.add_argument("--model", default=_MODEL, metavar="NAME|FOLDER", help="another model to try")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier demo in --out")
 
 
@@ -48,6 +52,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             out,
             n_frames=args.frames,
             n_mice=args.mice,
+            model=args.model,
             device=args.device,
             seed=args.seed or 0,
             overwrite=args.overwrite,
@@ -110,12 +115,23 @@ def _view(result: DemoResult) -> None:
         return
     import napari
 
+    show(result)
+    napari.run()
+
+
+def show(result: DemoResult) -> Viewer:
+    """A viewer with the clip, the predictions, and the truth as a hidden layer."""
+    import napari
+    from napari.layers import Layer
+
     from napari_superanimal.plugin.layers import poses_to_layers
 
     viewer = napari.Viewer(title="napari-superanimal demo")
-    viewer.open(str(result.clip), plugin="napari-superanimal", layer_type="image")
-    for data, attributes, kind in poses_to_layers(result.predicted, name=result.prediction.predictions.stem):
-        viewer.add_layer(napari.layers.Layer.create(data, attributes, kind))
-    for data, attributes, kind in poses_to_layers(result.truth, name="true poses"):
-        viewer.add_layer(napari.layers.Layer.create(data, {**attributes, "visible": False}, kind))
-    napari.run()
+    viewer.open(str(result.clip), plugin="napari-superanimal")
+    layers = [
+        *poses_to_layers(result.predicted, name=result.prediction.predictions.stem, video=result.clip),
+        *poses_to_layers(result.truth, name="true poses", video=result.clip, visible=False),
+    ]
+    for data, attributes, kind in layers:
+        viewer.add_layer(Layer.create(data, attributes, kind))
+    return viewer

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_superanimal.jobs.files import atomic_path
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
 
 if TYPE_CHECKING:
@@ -98,10 +97,9 @@ def annotate_images(
     UserError
         If an image cannot be read or a picture not written.
     """
-    from PIL import Image
+    from napari_superanimal.video.draw import write_png
 
     for row, number in enumerate(frames):
         drawn = draw_row(images.frame(number), poses, row, space, threshold)
-        with atomic_path(folder / f"{names[row]}.png") as temporary:
-            Image.fromarray(drawn).save(temporary, "png")
+        write_png(folder / f"{names[row]}.png", drawn)
     return folder

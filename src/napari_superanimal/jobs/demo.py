@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from napari_superanimal.jobs.annotate import draw_row
-from napari_superanimal.jobs.files import atomic_path
 from napari_superanimal.jobs.outputs import check_folder, check_new
 from napari_superanimal.jobs.predict import PredictResult, predict_files
 from napari_superanimal.jobs.predict_plan import PredictOptions
@@ -145,14 +143,21 @@ def _measure(truth: Poses, predicted: Poses, space: KeypointSpace) -> dict[str, 
 
 
 def _write_sheet(path: Path, clip: Path, poses: Poses, space: KeypointSpace, threshold: float) -> None:
-    """Some frames of the clip with the poses drawn in, as one picture."""
-    from PIL import Image
-
+    """Some frames of the clip with the poses drawn in, as one picture with a legend."""
     from napari_superanimal.video import open_video
-    from napari_superanimal.video.draw import contact_sheet
+    from napari_superanimal.video.draw import contact_sheet, write_png
 
     rows = np.linspace(0, len(poses) - 1, min(SHEET_FRAMES, len(poses))).round().astype(int)
-    with contextlib.closing(open_video(clip)) as video:
+    with open_video(clip) as video:
         drawn = [draw_row(video.frame(int(poses.frames[r])), poses, int(r), space, threshold) for r in rows]
-    with atomic_path(path) as temporary:
-        Image.fromarray(contact_sheet(drawn)).save(temporary, "png")
+    shown = np.flatnonzero(poses.found.any((0, 1)))
+    names = [space.keypoints[k] for k in shown]
+    colors = np.array(space.colors)[shown] if space.colors else None
+    write_png(
+        path,
+        contact_sheet(
+            drawn,
+            captions=[f"frame {int(poses.frames[r])}" for r in rows],
+            legend=None if colors is None or not names else (names, colors),
+        ),
+    )

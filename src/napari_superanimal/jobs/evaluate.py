@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.jobs.frames import ImageFrames
 from napari_superanimal.jobs.labels import read_labels
-from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
 from napari_superanimal.keypoints import (
     BUILTIN_SPACES,
     ConversionTable,
@@ -24,13 +22,14 @@ from napari_superanimal.keypoints import (
     space_from_names,
 )
 from napari_superanimal.models.zoo import ModelRef, find_model
-from napari_superanimal.poses import Poses, make_poses, project, with_boxes
+from napari_superanimal.poses import Poses, project, with_boxes
 from napari_superanimal.poses.formats import registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from napari_superanimal.inference.predictor import Predictor
+    from napari_superanimal.jobs.progress import CancelToken, ProgressCallback
 
 
 @dataclass(frozen=True)
@@ -92,34 +91,61 @@ def evaluate_files(
     Cancelled
         If the token was set.
     """
-    from napari_superanimal.evaluation.evaluate import evaluate_predictions
-
     tell = say or (lambda _: None)
     if options.model is not None:
-        model = find_model(options.model)
-        truth = with_boxes(_chosen(read_labels(labels), options.only))
-        space = KeypointSpace.from_json(model.card.space)
-        truth, table = in_space(truth, options.table, space, tell)
-        predicted = predict_labelled(truth, model, options, on_progress, token or CancelToken())
-        what: dict[str, Any] = {"model": model.card.name, "boxes": options.boxes}
+        report = _of_model(labels, find_model(options.model), options, on_progress, tell, token)
     elif options.predictions is not None:
-        truth = with_boxes(_chosen(read_labels(labels, need_images=False), options.only))
-        predicted = registry.read(options.predictions)
-        space = space_of(predicted)
-        truth, table = in_space(truth, options.table, space, tell)
-        predicted = project(predicted, identity_table(predicted.keypoints, space), space)
-        truth, predicted = same_rows(truth, predicted, options.predictions, tell)
-        what = {"predictions": str(options.predictions)}
+        report = _of_predictions(labels, options.predictions, options, tell)
     else:
         raise ValueError("a model or predictions are needed")
-    report = evaluate_predictions(truth, predicted, space).to_json()
     if not report["n_images"]:
         raise UserError(
             "labels and predictions have no keypoint in common", path=labels, remedy="give another --table"
         )
     if never := report.get("never_predicted"):
-        tell(f"not predicted by this model, left out: {', '.join(never)}")
-    return {"labels": str(labels), **what, "space": space.name, "table": table.name, **report}
+        tell(f"labelled, but not predicted anywhere, left out: {', '.join(never)}")
+    return {"labels": str(labels), **report}
+
+
+def _of_model(
+    labels: Path,
+    model: ModelRef,
+    options: EvaluateOptions,
+    on_progress: ProgressCallback | None,
+    say: Callable[[str], None],
+    token: CancelToken | None,
+) -> dict[str, Any]:
+    from napari_superanimal.evaluation.run import evaluate_model
+
+    truth = _chosen(read_labels(labels), options.only)
+    space = KeypointSpace.from_json(model.card.space)
+    table = table_of(truth, options.table, space, say)
+    predictor = _predictor(truth, model, options)
+    report = evaluate_model(
+        truth,
+        table,
+        predictor,
+        boxes="labels" if options.boxes == "labels" else "detector",
+        on_progress=on_progress,
+        token=token,
+    )
+    return {"model": model.card.name, "space": space.name, **report.to_json()}
+
+
+def _of_predictions(
+    labels: Path, predictions: Path, options: EvaluateOptions, say: Callable[[str], None]
+) -> dict[str, Any]:
+    from napari_superanimal.evaluation.evaluate import evaluate_predictions
+
+    truth = _chosen(read_labels(labels, need_images=False), options.only)
+    predicted = registry.read(predictions)
+    space = space_of(predicted)
+    table = table_of(truth, options.table, space, say)
+    truth = project(with_boxes(truth), table, space)
+    predicted = project(predicted, identity_table(predicted.keypoints, space), space)
+    truth, predicted = same_rows(truth, predicted, predictions, say)
+    report = evaluate_predictions(truth, predicted, space).to_json()
+    return {"predictions": str(predictions), "space": space.name, "table": table.name, **report}
 
 
 def _chosen(poses: Poses, rule: str) -> Poses:
@@ -148,10 +174,10 @@ def _chosen(poses: Poses, rule: str) -> Poses:
     return poses.take(np.array(keep))
 
 
-def in_space(
+def table_of(
     labels: Poses, table: str | None, space: KeypointSpace, say: Callable[[str], None]
-) -> tuple[Poses, ConversionTable]:
-    """Labels carried into `space`, and the table that did it.
+) -> ConversionTable:
+    """The table given, or the one that the names call for; says which, and what it leaves out.
 
     Raises
     ------
@@ -170,10 +196,9 @@ def in_space(
             )
         used = found
         say(f"conversion table found from the keypoint names: {used.name}")
-    projected = project(labels, used, space)
-    if unmapped := projected.metadata["unmapped"]:
+    if unmapped := used.check(labels.keypoints, space):
         say(f"keypoints without a place in {space.name}, left out: {', '.join(unmapped)}")
-    return projected, used
+    return used
 
 
 def space_of(predicted: Poses) -> KeypointSpace:
@@ -185,64 +210,17 @@ def space_of(predicted: Poses) -> KeypointSpace:
     return space_from_names(predicted.keypoints)
 
 
-def predict_labelled(
-    truth: Poses,
-    model: ModelRef,
-    options: EvaluateOptions,
-    on_progress: ProgressCallback | None,
-    token: CancelToken,
-) -> Poses:
-    """Predictions of a model on the images of `truth`, row by row."""
-    from napari_superanimal.inference.collect import Collector
+def _predictor(truth: Poses, model: ModelRef, options: EvaluateOptions) -> Predictor:
     from napari_superanimal.inference.predictor import Predictor
-    from napari_superanimal.inference.stream import predict_stream
     from napari_superanimal.models.load import load_model
 
-    most = int(truth.present.sum(1).max())
-    predictor = Predictor(
+    return Predictor(
         load_model(model),
         detector="whole-frame" if options.boxes == "labels" else "model",
-        max_individuals=most,
+        max_individuals=int(truth.present.sum(1).max()),
         device=options.device,
         batch_size=options.batch_size,
         flip=options.flip,
-    )
-    images = ImageFrames([truth.image_path(row) for row in range(len(truth))])
-    meter = Meter(len(truth))
-    if options.boxes == "labels":
-        return _in_given_boxes(truth, predictor, images, meter, on_progress, token)
-    frames = range(len(truth))
-    collector = Collector(predictor, frames)
-    for chunk in predict_stream(images, predictor, frames, token=token, track=False):
-        collector.add(chunk)
-        if on_progress is not None:
-            on_progress(meter.at(collector.done))
-    if token.cancelled:
-        raise Cancelled
-    return collector.poses()
-
-
-def _in_given_boxes(
-    truth: Poses,
-    predictor: Predictor,
-    images: ImageFrames,
-    meter: Meter,
-    on_progress: ProgressCallback | None,
-    token: CancelToken,
-) -> Poses:
-    xy = np.full(truth.xy.shape, np.nan)
-    likelihood = np.full(truth.likelihood.shape, np.nan)
-    for row, frame in images.iter_frames():
-        if token.cancelled:
-            raise Cancelled
-        animals = np.flatnonzero(np.isfinite(truth.boxes[row]).all(-1))
-        if len(animals):
-            points, sure = predictor.pose([frame] * len(animals), truth.boxes[row, animals])
-            xy[row, animals], likelihood[row, animals] = points, sure
-        if on_progress is not None:
-            on_progress(meter.at(row + 1))
-    return make_poses(
-        truth.keypoints, xy, individuals=truth.individuals, likelihood=likelihood, boxes=truth.boxes
     )
 
 

@@ -23,7 +23,7 @@ def read_labels(path: Path, *, need_images: bool = True) -> Poses:
     UserError
         If the file cannot be read, holds no labels, or (where needed) none of its images can be found.
     """
-    poses = registry.read(path)
+    poses = registry.read(label_file(path))
     if not poses.found.any():
         raise UserError("the data set has no labelled keypoint", path=path, remedy="label some images first")
     if not need_images:
@@ -42,3 +42,23 @@ def read_labels(path: Path, *, need_images: bool = True) -> Poses:
             remedy=f"put them where the labels say, for instance {poses.image_path(0)}",
         )
     return poses if there.all() else poses.take(there)
+
+
+def label_file(path: Path) -> Path:
+    """`path`, or the only file of labels in it where it is a folder that is no project.
+
+    Raises
+    ------
+    UserError
+        If the folder holds several.
+    """
+    if not path.is_dir() or registry.sniff(path) is not None:
+        return path
+    files = [file for file in sorted(path.iterdir()) if file.is_file() and registry.sniff(file) is not None]
+    if len(files) > 1:
+        raise UserError(
+            f"the folder holds {len(files)} files of labels ({', '.join(file.name for file in files[:4])})",
+            path=path,
+            remedy="name one of them",
+        )
+    return files[0] if files else path

@@ -199,6 +199,10 @@ def _run(
             failure = error
     poses = _complete(task, collector.poses(), done)
     card = _fill(task, poses, predictor, stream.stats, failure)
+    if task.earlier is not None:
+        earlier = run_card.read_card(run_card.card_path(task.earlier))
+        card["seconds"] = round(card["seconds"] + float(earlier.get("seconds") or 0), 3)
+        card["fps"] = round(card["frames"] / max(card["seconds"], 1e-3), 2)
     card["started"] = started.isoformat(timespec="seconds")
     if options.measure_forward and stream.stats.sample and failure is None and not token.cancelled:
         speed = forward_fps(predictor, stream.stats.sample, stream.stats.workers)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.environment import versions
 from napari_superanimal.jobs.plain_json import plain
@@ -55,12 +53,11 @@ def identity(card: Mapping[str, Any]) -> dict[str, Any]:
 
 def quality(poses: Poses, threshold: float) -> dict[str, float | int | None]:
     """What a reader wants to know first about predictions; None where there is nothing to average."""
-    sure = poses.found & (np.nan_to_num(poses.likelihood) >= threshold)
     scores = poses.likelihood[poses.found]
     animals = poses.present.any(1)
     return {
         "frames_without_animal": int((~animals).sum()),
-        "share_of_keypoints_above_threshold": float(sure[animals].mean()) if animals.any() else None,
+        "share_of_keypoints_above_threshold": float((scores >= threshold).mean()) if scores.size else None,
         "mean_likelihood": float(scores.mean()) if scores.size else None,
     }
 
