@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
+from uuid import uuid4
 
 import numpy as np
 
@@ -127,15 +128,19 @@ def _save_predictions(store: PoseStore, path: Path, ask: Callable[[list[Path]], 
                 remedy="choose another name, or save your corrections as CollectedData",
             )
     _may(store, pair, ask)
-    _write_pair(poses, pair, "predictions")
+    with together([*pair]):
+        _write_pair(poses, pair, "predictions")
     n = int(poses.human.sum())
     note = f"Saved {path.name}; the {n} points you placed are marked in it." if n else ""
     return Saved(pair, note)
 
 
 def _save_labels(store: PoseStore, path: Path, ask: Callable[[list[Path]], bool]) -> Saved:
-    labels, removed = human_part(store)
-    if not labels.found.any() and not removed.any():
+    pair = _pair(path)
+    # back into the file they came from go only changes: others may have worked on it meanwhile
+    home = str(store.info.get("source") or "") in {str(p) for p in pair}
+    labels, removed = human_part(store, changes_only=home and path.exists())
+    if not store.poses.human.any() and not removed.any():
         raise UserError(
             "no point in this layer was placed or moved by a person",
             path=path,
@@ -144,7 +149,6 @@ def _save_labels(store: PoseStore, path: Path, ask: Callable[[list[Path]], bool]
     pictures: list[Path] = []
     if labels.is_video:
         labels, pictures = _as_images(labels, store, path)
-    pair = _pair(path)
     target = next((p for p in pair if p.is_file()), None)
     note = ""
     with together([*pair, *pictures]):
@@ -160,16 +164,21 @@ def _save_labels(store: PoseStore, path: Path, ask: Callable[[list[Path]], bool]
     return Saved((*pair, *pictures), note)
 
 
-def human_part(store: PoseStore) -> tuple[Poses, Bools]:
+def human_part(store: PoseStore, changes_only: bool = False) -> tuple[Poses, Bools]:
     """The points that people placed, in the rows where they placed or deleted any; and what they deleted.
 
     Image tables keep all their rows: an image without labels is part of the data set.
+
+    Parameters
+    ----------
+    changes_only : bool
+        Only points that were placed or moved since the poses were read.
     """
     poses = store.poses
     edited = np.asarray((poses.human | store.removed).any((1, 2)))
     rows = np.ones(len(poses), bool) if poses.images else edited
     part = poses.take(rows)
-    mine = part.human
+    mine = part.human & store.touched()[np.flatnonzero(rows)] if changes_only else part.human
     labels = replace(
         part,
         xy=np.where(mine[..., None], part.xy, np.nan),
@@ -215,8 +224,7 @@ def together(files: list[Path]) -> Iterator[None]:
     try:
         for file in files:
             if file.exists():
-                copy = file.with_name(f".{file.name}.before-{os.getpid()}")
-                copy.unlink(missing_ok=True)
+                copy = file.with_name(f".{file.name}.before-{uuid4().hex[:8]}")
                 try:
                     # a second name of the same bytes needs no room on a full disk
                     os.link(file, copy)
@@ -233,7 +241,8 @@ def together(files: list[Path]) -> Iterator[None]:
         for file, copy in safe.items():
             os.replace(copy, file)
         for file in new:
-            file.unlink(missing_ok=True)
+            with suppress(OSError):
+                file.unlink(missing_ok=True)
         raise
     finally:
         for copy in safe.values():
@@ -241,9 +250,8 @@ def together(files: list[Path]) -> Iterator[None]:
 
 
 def _write_pair(poses: Poses, pair: tuple[Path, ...], kind: str) -> None:
-    with together(list(pair)):
-        for file in pair:
-            registry.write(poses, file, f"dlc-{file.suffix.lower()[1:]}", overwrite=True, kind=kind)
+    for file in pair:
+        registry.write(poses, file, f"dlc-{file.suffix.lower()[1:]}", overwrite=True, kind=kind)
 
 
 def _pair(path: Path) -> tuple[Path, ...]:

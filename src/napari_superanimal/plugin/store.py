@@ -89,6 +89,8 @@ class PoseStore:
         ``space``.
     saved : dict of str to int
         Files written from here and the time (ns) they had then: replacing those needs no question.
+    origin : Poses
+        The poses as they came, to know what was changed since.
     """
 
     poses: Poses
@@ -97,6 +99,7 @@ class PoseStore:
     view: Ints | None = None
     info: dict[str, Any] = field(default_factory=dict)
     saved: dict[str, int] = field(default_factory=dict)
+    origin: Poses | None = field(default=None, repr=False)
     undo_stack: list[Edit] = field(default_factory=list, repr=False)
     redo_stack: list[Edit] = field(default_factory=list, repr=False)
 
@@ -105,6 +108,7 @@ class PoseStore:
         if len(poses) > 1 and (np.diff(poses.frames) < 0).any():
             poses = poses.take(np.argsort(poses.frames, kind="stable"))
         self.poses = own(poses)
+        self.origin = self.origin or poses
         if self.removed.size == 0:
             self.removed = np.zeros(poses.likelihood.shape, bool)
 
@@ -116,6 +120,8 @@ class PoseStore:
             threshold=self.threshold,
             view=None if self.view is None else self.view.copy(),
             info=dict(self.info),
+            saved=dict(self.saved),
+            origin=self.origin,
         )
 
     @property
@@ -155,6 +161,19 @@ class PoseStore:
             likelihood=poses.likelihood[t, a, k],
             human=poses.human[t, a, k],
         )
+
+    def touched(self) -> Bools:
+        """(T, A, K) keypoints that are not where they were when the poses came."""
+        assert self.origin is not None
+        poses = self.poses
+        before = reindex(self.origin, poses.frames, poses.individuals, poses.keypoints).xy
+        same = (before == poses.xy) | (np.isnan(before) & np.isnan(poses.xy))
+        return np.asarray(~same.all(-1))
+
+    def settle(self) -> None:
+        """The file that the poses came from holds all changes by now."""
+        self.origin = own(self.poses)
+        self.removed[:] = False
 
     def reconcile(self, points: PointTable, frames: npt.ArrayLike | None = None) -> int:
         """Take over what a person did to the points of `frames` (default: all frames).
@@ -251,7 +270,7 @@ class PoseStore:
             hand = wide.human | gone
             for name in ("xy", "likelihood", "visibility", "human"):
                 getattr(fresh, name)[hand] = getattr(wide, name)[hand]
-        self.poses, self.removed = fresh, gone
+        self.poses, self.removed, self.origin = fresh, gone, poses
         self.undo_stack.clear()
         self.redo_stack.clear()
 

@@ -68,11 +68,11 @@ def save_layer(layer: Any, path: Path, *, ask: Ask | None = None) -> Saved:
     _, attributes = layer_parts(layer)
     living = ((attributes.get("metadata") or {}).get(OURS) or {}).get("store")
     store = layer_store(layer)
-    if isinstance(living, PoseStore):
-        store.saved = living.saved
     saved = save_store(store, path.absolute(), ask=ask)
     if isinstance(living, PoseStore):
         living.saved.update(saved.stamps())
+        if str(living.info.get("source") or "") in {str(p) for p in saved.paths}:
+            living.settle()
     if saved.note:
         messages.inform(saved.note)
     return saved

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.layers import Layer, Points
+
 from napari_superanimal.errors import UserError
 from napari_superanimal.plugin import layers as L
 from napari_superanimal.plugin.conventions import OURS
@@ -133,7 +134,9 @@ def test_skeleton_and_boxes_come_as_layers_of_their_own() -> None:
 
 def test_a_doubtful_edge_is_not_drawn() -> None:
     poses = make_poses(
-        ("nose", "tail_base"), np.zeros((1, 1, 2, 2)) + [[0, 0], [5, 5]], likelihood=[[[0.9, 0.2]]],
+        ("nose", "tail_base"),
+        [[[[0.0, 0.0], [5.0, 5.0]]]],
+        likelihood=[[[0.9, 0.2]]],
         skeleton=(("nose", "tail_base"),),
     )
     assert len(poses_to_layers(poses, name="p", threshold=0.5)[0][0]) == 0

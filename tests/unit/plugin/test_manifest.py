@@ -9,21 +9,33 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import napari_superanimal
 import npe2
 import pytest
 import yaml
 from npe2.manifest.contributions import ContributionPoints
 from npe2.manifest.contributions._configuration import ConfigurationProperty
 
+import napari_superanimal
+
 PATH = Path(napari_superanimal.__file__).with_name("napari.yaml")
 #: Menus that napari lets plugins contribute to.
 MENUS = {f"napari/file/{m}" for m in ("new_layer", "io_utilities", "acquire")} | {
     f"napari/layers/{m}"
-    for m in (
-        "visualize annotate data metadata layer_type transform measure filter register project segment track "
-        "classify"
-    ).split()
+    for m in [
+        "visualize",
+        "annotate",
+        "data",
+        "metadata",
+        "layer_type",
+        "transform",
+        "measure",
+        "filter",
+        "register",
+        "project",
+        "segment",
+        "track",
+        "classify",
+    ]
 }
 
 
@@ -75,7 +87,9 @@ def bad_default(prop: dict[str, Any]) -> list[str]:
         return [*out, "default of another type"]
     if "enum" in prop and default not in prop["enum"]:
         out.append("default not in enum")
-    if not isinstance(default, str) and not prop.get("minimum", default) <= default <= prop.get("maximum", default):
+    if not isinstance(default, str) and not prop.get("minimum", default) <= default <= prop.get(
+        "maximum", default
+    ):
         out.append("default out of range")
     return out
 
@@ -89,7 +103,10 @@ def test_nothing_that_napari_would_ignore(raw: dict[str, Any]) -> None:
     [
         (lambda d: d.update(colour="red"), "unknown key colour"),
         (lambda d: d["contributions"].update(wigets=[]), "unknown contribution wigets"),
-        (lambda d: d["contributions"]["widgets"][0].update(command="napari-superanimal.x"), "undefined command"),
+        (
+            lambda d: d["contributions"]["widgets"][0].update(command="napari-superanimal.x"),
+            "undefined command",
+        ),
         (lambda d: d["contributions"]["menus"].update({"napari/plugins": []}), "unknown menu"),
         (
             lambda d: d["contributions"]["menus"]["napari/layers/track"].append({"submenu": "s"}),
@@ -103,7 +120,9 @@ def test_nothing_that_napari_would_ignore(raw: dict[str, Any]) -> None:
             "out of range",
         ),
         (
-            lambda d: d["contributions"]["configurations"]["labels"]["properties"]["scorer"].update(default=1),
+            lambda d: d["contributions"]["configurations"]["labels"]["properties"]["scorer"].update(
+                default=1
+            ),
             "another type",
         ),
     ],

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+
 from napari_superanimal.plugin import editing
 from napari_superanimal.plugin import layers as L
 from napari_superanimal.plugin.conventions import OURS
@@ -39,7 +40,7 @@ def viewer() -> ViewerModel:
 def drag(layer, row: int, by: tuple[float, float] = (3.0, 4.0)) -> None:
     """What napari's select tool does when the button is released."""
     layer.selected_data = {row}
-    layer._move([row], (layer.data[row] + (0, 0, 0)).tolist())
+    layer._move([row], layer.data[row].tolist())
     target = layer.data[row].copy()
     target[1:] += by
     layer._move([row], target)
@@ -50,7 +51,7 @@ def test_dragging(viewer: ViewerModel) -> None:
     layer = show_poses(viewer, full(), name="p", threshold=0.6)
     place = layer.data[0].copy()
     drag(layer, 0)
-    np.testing.assert_allclose(layer.data[0], place + (0, 3, 4))
+    np.testing.assert_allclose(layer.data[0], place + np.array([0, 3, 4]))
     store = layer.metadata[OURS]["store"]
     np.testing.assert_allclose(store.poses.xy[0, 0, 0], layer.data[0, [2, 1]])
     assert store.poses.human.sum() == 1
@@ -83,7 +84,9 @@ def test_deleting_and_undo(viewer: ViewerModel) -> None:
 def test_added_points_take_what_the_frame_lacks(viewer: ViewerModel) -> None:
     poses = full()
     poses.xy[4] = np.nan
-    layer = show_poses(viewer, replace(poses, likelihood=np.where(poses.found, poses.likelihood, np.nan)), name="p")
+    layer = show_poses(
+        viewer, replace(poses, likelihood=np.where(poses.found, poses.likelihood, np.nan)), name="p"
+    )
     viewer.dims.set_current_step(0, 4)
     layer.mode = "add"
     for i in range(4):

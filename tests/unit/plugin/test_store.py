@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from napari_superanimal.plugin.store import PointTable, PoseStore, reindex
 from napari_superanimal.poses import OCCLUDED, make_poses
 
@@ -108,7 +109,10 @@ def test_the_later_of_two_points_counts() -> None:
     store = PoseStore(some(missing=0))
     table = store.table()
     twice = PointTable(
-        *(np.concatenate([getattr(table, f), getattr(edited(table, 0), f)[:1]]) for f in table.__dataclass_fields__)
+        *(
+            np.concatenate([getattr(table, f), getattr(edited(table, 0), f)[:1]])
+            for f in table.__dataclass_fields__
+        )
     )
     assert store.reconcile(twice) == 1
     np.testing.assert_array_equal(store.poses.xy[0, 0, 0], table.xy[0] + 5)
@@ -118,7 +122,9 @@ def test_points_beyond_the_images_are_ignored() -> None:
     poses = make_poses(("a",), np.zeros((2, 1, 1, 2)), images=("x.png", "y.png"))
     store = PoseStore(poses)
     table = store.table()
-    far = PointTable(np.array([0, 7]), table.xy, table.keypoint, table.individual, table.likelihood, table.human)
+    far = PointTable(
+        np.array([0, 7]), table.xy, table.keypoint, table.individual, table.likelihood, table.human
+    )
     assert store.reconcile(far, [0]) == 0
     assert len(store.poses) == 2
 
