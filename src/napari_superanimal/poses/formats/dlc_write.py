@@ -161,7 +161,7 @@ def write_dlc_h5(
         If the file exists and `overwrite` is False, the folder cannot be written, the disk is full, or
         predictions would be called CollectedData.
     """
-    from tables.exceptions import HDF5ExtError
+    from tables.exceptions import HDF5ExtError, NodeError
 
     refuse_existing(path, overwrite)
     kind = kind_of(poses, path, kind)
@@ -174,7 +174,7 @@ def write_dlc_h5(
                 _store(frame, temporary, "fixed")
             _add_extras(poses, pairs, multi, temporary, path)
             _verify(frame, temporary)
-        except (HDF5ExtError, _NotWritten) as error:
+        except (HDF5ExtError, NodeError, _NotWritten) as error:
             reason = OSError("the disk is full or the file cannot be written")
             raise unwritable(path, reason) from error
     return [path]
