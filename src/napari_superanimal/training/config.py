@@ -27,6 +27,8 @@ class DatasetConfig:
         Conversion table (file or shipped name); empty: names decide.
     validation : str
         File with image names, one per line, or ``match:REGEX`` on image paths; these rows are never trained on.
+    exclude : str
+        REGEX on image paths; these rows are left out altogether (labels known to be wrong).
     weight : float
         How often an animal of this set is drawn, relative to others.
     licence, source : str
@@ -39,6 +41,7 @@ class DatasetConfig:
     path: str = ""
     table: str = ""
     validation: str = ""
+    exclude: str = ""
     weight: float = 1.0
     licence: str = ""
     source: str = ""

@@ -78,7 +78,14 @@ def load_dataset(
     poses = registry.read(source)
     if poses.is_video:
         raise UserError("a training set needs labelled images", path=source, remedy="convert it first")
-    poses = poses.take(np.array([poses.image_path(i).is_file() for i in range(len(poses))], bool))
+    wrong = re.compile(dataset.exclude) if dataset.exclude else None
+    poses = poses.take(
+        [
+            i
+            for i in range(len(poses))
+            if poses.image_path(i).is_file() and not (wrong and wrong.search(poses.images[i]))
+        ]
+    )
     if not poses.found.any():
         raise UserError(
             "no labelled image of this dataset can be found",
