@@ -58,6 +58,9 @@ class KeypointSpace:
         mentioned |= {*self.front, *self.rear}
         if unknown := sorted(mentioned - index.keys()):
             raise ValueError(f"keypoint space {self.name!r} does not contain {unknown}")
+        paired = [n for pair in self.pairs for n in pair]
+        if len(set(paired)) != len(paired):
+            raise ValueError(f"keypoint space {self.name!r}: a keypoint has one partner at most")
         for what in ("sigmas", "colors"):
             if getattr(self, what) and len(getattr(self, what)) != len(self.keypoints):
                 raise ValueError(f"keypoint space {self.name!r}: one of {what} per keypoint needed")
@@ -169,6 +172,7 @@ def space_from_names(keypoints: tuple[str, ...], name: str = "custom") -> Keypoi
     """
     index = {k.lower(): k for k in keypoints}
     pairs: list[tuple[str, str]] = []
+    taken: set[str] = set()
     for low, left in index.items():
         for a, b in (("left", "right"), ("l_", "r_"), ("_l", "_r")):
             starts, ends = low.startswith(a), low.endswith(a)
@@ -180,7 +184,8 @@ def space_from_names(keypoints: tuple[str, ...], name: str = "custom") -> Keypoi
                 mirrored = low[: -len(a)] + b
             else:
                 mirrored = ""
-            if mirrored in index and mirrored != low:
+            if mirrored in index and mirrored != low and not {low, mirrored} & taken:
                 pairs.append((left, index[mirrored]))
+                taken |= {low, mirrored}
                 break
     return KeypointSpace(name=name, keypoints=tuple(keypoints), pairs=tuple(pairs))

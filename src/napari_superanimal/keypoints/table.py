@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.keypoints.space import KeypointSpace
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from napari_superanimal.keypoints.space import KeypointSpace
 
 #: ``left_eye|right_eye``: the source keypoint is whichever of the pair is on the animal's visible side.
 SIDE = "|"
@@ -125,7 +129,10 @@ def write_table(table: ConversionTable, path: Path) -> None:
         out.write(f"# space: {table.space}\n")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("source", "keypoint"))
-    writer.writerows(table.rows)
+    # in quotes a name that begins with # is no comment
+    quoting = csv.writer(out, lineterminator="\n", quoting=csv.QUOTE_ALL)
+    for row in table.rows:
+        (quoting if row[0].startswith("#") else writer).writerow(row)
     path.write_text(out.getvalue(), encoding="utf-8")
 
 
@@ -169,15 +176,18 @@ def load_table(name: str | Path) -> ConversionTable:
 def find_table(names: Sequence[str], space: KeypointSpace) -> ConversionTable | None:
     """The table that explains a dataset's keypoint names without being told.
 
-    Names that are all in the space need none (identity). Otherwise the shipped table of this space
-    whose sources contain every name, or all but names that no table of the space knows.
-    None when nothing fits: never guess.
+    Names that are all in the space need none (identity). Otherwise the one shipped table of this space whose
+    sources are all among the names; else the names that the space has, if there are at least two.
+    None when nothing fits or several tables do: never guess.
     """
     if all(n in space for n in names):
         return identity_table(names, space)
-    for table in builtin_tables().values():
-        sources = {s for s, _ in table.rows}
-        if table.space == space.name and sources and sources <= set(names):
-            return table
+    fitting = [
+        table
+        for table in builtin_tables().values()
+        if table.space == space.name and table.rows and {s for s, _ in table.rows} <= set(names)
+    ]
+    if fitting:
+        return fitting[0] if len(fitting) == 1 else None
     same = identity_table(names, space)
     return same if len(same.rows) >= 2 else None

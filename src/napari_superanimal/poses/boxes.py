@@ -34,7 +34,8 @@ def boxes_from_keypoints(
     low, high = low - pad, high + pad
     if image_sizes is not None:
         limit = np.where(image_sizes > 0, image_sizes - 1.0, np.inf)
-        low, high = np.maximum(low, 0.0), np.minimum(high, limit)
+        # keypoints outside the image leave a box without width, never a negative one
+        low, high = np.clip(low, 0.0, limit), np.clip(high, 0.0, limit)
     return np.concatenate([low, high - low], axis=-1)
 
 
