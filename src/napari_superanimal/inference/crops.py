@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 def as_tensor(frame: npt.NDArray[np.uint8]) -> Tensor:
@@ -52,7 +57,7 @@ def cut_batch(
     frames: list[npt.NDArray[np.uint8]], boxes: npt.NDArray[np.float64], context: float, size: int
 ) -> tuple[Tensor, npt.NDArray[np.float64]]:
     """Crops (N, 3, size, size) uint8 of N boxes (N, 4), one frame each, and their squares (N, 3)."""
-    crops = torch.empty((len(frames), 3, size, size), dtype=torch.uint8)
+    crops = torch.empty((len(frames), 3, size, size), dtype=torch.uint8, memory_format=torch.channels_last)
     squares = np.empty((len(frames), 3))
     for i, (frame, box) in enumerate(zip(frames, boxes, strict=True)):
         crops[i], *square = cut(frame, *square_crop(box, context), size)
@@ -90,4 +95,19 @@ def letterbox(frame: npt.NDArray[np.uint8], longest: int, multiple: int = 32) ->
         image = F.interpolate(image[None], size=(h, w), mode="bilinear", antialias=True, align_corners=False)[
             0
         ]
-    return F.pad(image, (0, -w % multiple, 0, -h % multiple)), scale
+    right, bottom = -w % multiple, -h % multiple
+    return (F.pad(image, (0, right, 0, bottom)) if right or bottom else image), scale
+
+
+def letterbox_batch(
+    frames: Sequence[npt.NDArray[np.uint8]], longest: int, multiple: int = 32
+) -> tuple[Tensor, list[float]]:
+    """`letterbox` of frames of one size: images (N, 3, H, W) uint8, channels last in memory, and scales."""
+    found = [letterbox(frame, longest, multiple) for frame in frames]
+    # torch.stack would turn the memory order around
+    images = torch.empty(
+        (len(found), *found[0][0].shape), dtype=torch.uint8, memory_format=torch.channels_last
+    )
+    for i, (image, _) in enumerate(found):
+        images[i] = image
+    return images, [scale for _, scale in found]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.inference.crops import cut_batch, letterbox, to_frame
+from napari_superanimal.inference.crops import cut_batch, letterbox_batch, to_frame
 from napari_superanimal.inference.decode import decode_boxes, decode_keypoints
 from napari_superanimal.inference.likelihood import likelihood
 from napari_superanimal.models.networks import DetectorNet, PoseNet, standardise
@@ -153,7 +153,8 @@ class Predictor:
 
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 images (N, 3, H, W) as the networks want them, on the device."""
-        return standardise(images.to(self.device)).to(self.dtype, memory_format=torch.channels_last)
+        on_device = images.to(self.device).contiguous(memory_format=torch.channels_last)
+        return standardise(on_device).to(self.dtype)
 
     @torch.inference_mode()
     def detect(
@@ -163,12 +164,8 @@ class Predictor:
         if self._detector is None:
             return [(np.array([[0.0, 0.0, f.shape[1], f.shape[0]]]), np.array([1.0])) for f in frames]
         config = self._detector.config
-        boxes, scales = [], []
-        for frame in frames:
-            image, scale = letterbox(frame, config.input_size)
-            boxes.append(image)
-            scales.append(scale)
-        out = self._detector(self.prepare(torch.stack(boxes)))
+        images, scales = letterbox_batch(frames, config.input_size)
+        out = self._detector(self.prepare(images))
         found = decode_boxes(
             out.heatmaps.cpu(), out.boxes.cpu(), config.stride, self.max_individuals, self.detector_threshold
         )

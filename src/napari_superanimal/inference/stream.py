@@ -53,11 +53,18 @@ class Chunk:
 
 @dataclass
 class StreamStats:
-    """What a run took. CPU seconds are those of the threads that did the work."""
+    """What a run took. CPU seconds are those of the threads that did the work.
+
+    Attributes
+    ----------
+    decode_threads : int
+        With 1, `decode_cpu_s` is all that decoding took; with more, the codec's own threads are not in it.
+    """
 
     frames: int = 0
     seconds: float = 0.0
     decode_cpu_s: float = 0.0
+    decode_threads: int = 1
     detector_cpu_s: float = 0.0
     pose_cpu_s: float = 0.0
     workers: int = 1
@@ -69,8 +76,13 @@ class StreamStats:
         return self.frames / self.seconds if self.seconds else 0.0
 
     @property
-    def core_fps(self) -> float:
-        """What the cores would allow if every CPU second were useful work: cores / CPU seconds per frame."""
+    def core_fps(self) -> float | None:
+        """What the cores would allow if every CPU second were useful work: cores / CPU seconds per frame.
+
+        None where the CPU seconds of decoding are not known.
+        """
+        if self.decode_threads > 1:
+            return None
         used = self.decode_cpu_s + self.detector_cpu_s + self.pose_cpu_s
         return (psutil.cpu_count() or 1) * self.frames / used if used else 0.0
 
@@ -80,12 +92,13 @@ class StreamStats:
             "frames": self.frames,
             "seconds": round(self.seconds, 3),
             "fps": round(self.fps, 2),
-            "core_fps": round(self.core_fps, 2),
+            "core_fps": None if self.core_fps is None else round(self.core_fps, 2),
             "cpu_ms_per_frame": {
                 "decode": round(self.decode_cpu_s / each, 3),
                 "detector": round(self.detector_cpu_s / each, 3),
                 "pose": round(self.pose_cpu_s / each, 3),
             },
+            "decode_threads": self.decode_threads,
             "workers": self.workers,
             "peak_rss_mb": round(self.peak_rss_mb, 1),
         }
@@ -131,6 +144,7 @@ class PredictionStream:
     def __iter__(self) -> Iterator[Chunk]:
         workers = max(1, psutil.cpu_count() or 1) if self.predictor.device.type == "cpu" else 1
         self.stats.workers = workers
+        self.stats.decode_threads = int(getattr(self.video, "decode_threads", 1))
         self.predictor.shares.detector = self.predictor.shares.pose = 0.0
         full: queue.Queue[list[tuple[int, Frame]] | None] = queue.Queue(maxsize=workers + 1)
         decoder = threading.Thread(target=self._decode, args=(full,), daemon=True, name="superanimal-decode")
@@ -185,6 +199,8 @@ class PredictionStream:
                     if not self._put(full, part):
                         return
                     part = []
+                    last = time.thread_time()
+            self.stats.decode_cpu_s += time.thread_time() - last
         except BaseException as error:
             self._failure = error
         if part:
@@ -233,7 +249,7 @@ def predict_stream(
 
 def forward_fps(predictor: Predictor, frames: list[Frame], workers: int, repeats: int = 6) -> float:
     """Frames per second of the bare networks: the same batches, prepared beforehand, on all workers at once."""
-    from napari_superanimal.inference.crops import cut_batch, letterbox
+    from napari_superanimal.inference.crops import cut_batch, letterbox_batch
 
     boxes = [b for b, _ in predictor.detect(frames)]
     owner = [i for i, each in enumerate(boxes) for _ in each]
@@ -244,7 +260,7 @@ def forward_fps(predictor: Predictor, frames: list[Frame], workers: int, repeats
     detector = predictor._detector
     images = None
     if detector is not None:
-        images = predictor.prepare(torch.stack([letterbox(f, detector.config.input_size)[0] for f in frames]))
+        images = predictor.prepare(letterbox_batch(frames, detector.config.input_size)[0])
 
     @torch.inference_mode()
     def once(_: int) -> None:

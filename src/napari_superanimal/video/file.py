@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import numpy as np
@@ -12,7 +12,15 @@ import numpy.typing as npt
 from av.video.reformatter import Interpolation, VideoReformatter
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.video.index import PacketIndex, build_index, decode_all, open_container, video_stream
+from napari_superanimal.video.index import (
+    DECODE_THREADS,
+    PacketIndex,
+    build_index,
+    decode_all,
+    open_container,
+    sequential_threads,
+    video_stream,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +33,9 @@ if TYPE_CHECKING:
 #: Undisplayed frames kept, as the decoder made them, after a jump backward: the next ones that are asked for.
 _BACKFILL_FRAMES = 64
 _BACKFILL_BYTES = 96 * 2**20
+#: One thread converts colours: it takes less CPU in all, and takes it in the thread that reads. (Older versions
+#: of PyAV have one thread only and no such argument.)
+_CONVERT: dict[str, Any] = {"threads": 1} if "threads" in (VideoReformatter.reformat.__doc__ or "") else {}
 #: Earlier keyframes tried when a seek lands too late.
 _RUN_UPS = 2
 
@@ -59,8 +70,12 @@ class FileSource:
     def fps(self) -> float:
         return self.index.fps
 
-    def reader(self) -> FileReader:
-        return FileReader(self.index)
+    @property
+    def decode_threads(self) -> int:
+        return sequential_threads()
+
+    def reader(self, *, sequential: bool = False) -> FileReader:
+        return FileReader(self.index, self.decode_threads if sequential else DECODE_THREADS)
 
 
 class FileReader:
@@ -69,10 +84,17 @@ class FileReader:
     Going forward within a group of pictures continues to decode; other jumps seek to the last keyframe
     before the frame. After a jump backward the frames passed on the way are kept undisplayed, because the
     next ones wanted are among them.
+
+    Parameters
+    ----------
+    index : PacketIndex
+    threads : int
+        libav's threads; with 1 all work is done in the thread that reads.
     """
 
-    def __init__(self, index: PacketIndex) -> None:
+    def __init__(self, index: PacketIndex, threads: int = DECODE_THREADS) -> None:
         self._index = index
+        self._threads = threads
         self._number = {int(p): i for i, p in enumerate(index.pts)}
         self._convert = VideoReformatter()
         self._opened: tuple[InputContainer, VideoStream] | None = None
@@ -191,7 +213,7 @@ class FileReader:
         if self._opened is not None:
             self._opened[0].close()
         container = open_container(self._index.path)
-        stream = video_stream(container, self._index.path, self._index.stream)
+        stream = video_stream(container, self._index.path, self._index.stream, self._threads)
         self._opened = container, stream
         if prime:
             # x264 tells its version in the first packet only, and libav decodes the 4:4:4 pictures of old
@@ -209,7 +231,12 @@ class FileReader:
         width, height = self._index.size
         # one reformatter per reader: making libswscale's tables anew costs as much as the conversion
         rgb = self._convert.reformat(
-            frame, width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR
+            frame,
+            width=width,
+            height=height,
+            format="rgb24",
+            interpolation=Interpolation.BILINEAR,
+            **_CONVERT,
         )
         image: npt.NDArray[np.uint8] = np.asarray(rgb.to_ndarray(), np.uint8)
         return np.ascontiguousarray(np.rot90(image, self._index.rotation // 90))

@@ -113,7 +113,11 @@ class ImageSource:
             return 0.0, float(2**bits - 1)
         return low, high if high > low else low + 1
 
-    def reader(self) -> ImageReader:
+    @property
+    def decode_threads(self) -> int:
+        return 1
+
+    def reader(self, *, sequential: bool = False) -> ImageReader:
         return ImageReader(self._pictures, self.range)
 
 

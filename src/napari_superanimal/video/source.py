@@ -42,5 +42,9 @@ class Source(Protocol):
     def fps(self) -> float:
         """Mean frames per second."""
 
-    def reader(self) -> Reader:
-        """A new, independent reader."""
+    @property
+    def decode_threads(self) -> int:
+        """Threads of a sequential reader, the reading one included."""
+
+    def reader(self, *, sequential: bool = False) -> Reader:
+        """A new, independent reader; `sequential` when frames will be read in order."""

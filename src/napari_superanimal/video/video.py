@@ -83,6 +83,11 @@ class Video:
         return self._source.fps
 
     @property
+    def decode_threads(self) -> int:
+        """Threads that `iter_frames` decodes with; with 1 all its work is done in the thread that iterates."""
+        return self._source.decode_threads
+
+    @property
     def size(self) -> int:
         """Number of array elements, as numpy has it."""
         return int(np.prod(self.shape))
@@ -153,7 +158,7 @@ class Video:
         return self._iterate(numbers)
 
     def _iterate(self, numbers: range) -> Iterator[tuple[int, Frame]]:
-        reader = self._source.reader()
+        reader = self._source.reader(sequential=True)
         try:
             for number in numbers:
                 yield number, reader.read(number)

@@ -171,8 +171,8 @@ def test_abandoned_iteration_closes_its_decoder(samples, monkeypatch):
     closed = []
     make = video.source.reader
 
-    def reader():
-        made = make()
+    def reader(**options):
+        made = make(**options)
         shut = made.close
         made.close = lambda: (closed.append(True), shut())
         return made
