@@ -87,9 +87,12 @@ def execute(args: argparse.Namespace) -> int:
     result: dict[str, Any] = {"command": args.command}
     args.result = result  # what a command knows before it fails
     code = DONE
-    try:
-        if args.json is not None:
+    if args.json is not None:
+        try:
             check_file(args.json)
+        except UserError as error:
+            return _failed(args, result, str(error))
+    try:
         if not args.debug:
             warnings.simplefilter("ignore")  # libraries' notes to programmers
         result |= args.run(args)

@@ -115,18 +115,16 @@ def _view(result: DemoResult) -> None:
         return
     import napari
 
-    show(result)
+    show(result, napari.Viewer(title="napari-superanimal demo"))
     napari.run()
 
 
-def show(result: DemoResult) -> Viewer:
-    """A viewer with the clip, the predictions, and the truth as a hidden layer."""
-    import napari
+def show(result: DemoResult, viewer: Viewer) -> None:
+    """Add the clip, the predictions, and the truth as hidden layers."""
     from napari.layers import Layer
 
     from napari_superanimal.plugin.layers import poses_to_layers
 
-    viewer = napari.Viewer(title="napari-superanimal demo")
     viewer.open(str(result.clip), plugin="napari-superanimal")
     layers = [
         *poses_to_layers(result.predicted, name=result.prediction.predictions.stem, video=result.clip),
@@ -134,4 +132,3 @@ def show(result: DemoResult) -> Viewer:
     ]
     for data, attributes, kind in layers:
         viewer.add_layer(Layer.create(data, attributes, kind))
-    return viewer

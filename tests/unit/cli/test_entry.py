@@ -45,7 +45,10 @@ def test_help_imports_nothing_heavy() -> None:
 
 def test_the_installed_command_runs() -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "napari_superanimal.cli", "--version"], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "napari_superanimal.cli", "--version"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert result.returncode == 0
     assert result.stdout.startswith("superanimal ")
@@ -76,7 +79,9 @@ def test_without_a_command_help_is_shown(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_errors_are_in_the_json_file_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     target = tmp_path / "deep" / "result.json"
-    assert main(["convert", str(tmp_path / "absent.h5"), str(tmp_path / "x.json"), "--json", str(target)]) == 2
+    assert (
+        main(["convert", str(tmp_path / "absent.h5"), str(tmp_path / "x.json"), "--json", str(target)]) == 2
+    )
     line = one_error_line(capsys.readouterr())
     result = json.loads(target.read_text(encoding="utf-8"))
     assert result["status"] == "error"
