@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Networks in tests are tiny: a second OpenMP thread gains nothing, and on a busy machine the two wait for
+# each other for most of the time (measured: 60 times slower). Subprocesses inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session")
