@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from napari_superanimal.keypoints import KeypointSpace
     from napari_superanimal.models.load import LoadedModel
+
+# how fast an example is depends on what else the machine does
+settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("house")
 
 #: Spreads the head's answers over the crop: an untrained head says the same everywhere.
 HEAD_SPREAD = 0.6
