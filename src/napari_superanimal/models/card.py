@@ -149,7 +149,7 @@ def read_card(folder: Path) -> ModelCard:
             path=folder,
             remedy="give a model's name (`superanimal models list`) or a folder that train or finetune wrote",
         ) from error
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"the model card cannot be read ({error})", path=path) from error
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import atomic_path
 from napari_superanimal.keypoints import KeypointSpace
-from napari_superanimal.models.card import DETECTOR_FILE, POSE_FILE, ModelCard, write_card
+from napari_superanimal.models.card import CARD_FILE, DETECTOR_FILE, POSE_FILE, ModelCard, write_card
 from napari_superanimal.models.networks import DetectorNet, NetworkConfig, PoseNet
 from napari_superanimal.models.zoo import ModelRef, find_model, sha256
 
@@ -50,18 +50,26 @@ def load_model(model: str | Path | ModelRef) -> LoadedModel:
     Raises
     ------
     UserError
-        If the model is unknown or a weight file is missing, damaged or does not fit the card.
+        If the model is unknown, its card describes no network, or a weight file is missing, damaged or does not
+        fit the card.
     """
     ref = model if isinstance(model, ModelRef) else find_model(model)
     card = ref.card
-    pose = PoseNet(NetworkConfig.from_json(card.pose), len(card.keypoints))
+    try:
+        space = KeypointSpace.from_json(card.space)
+        pose = PoseNet(NetworkConfig.from_json(card.pose), len(card.keypoints))
+        detector = DetectorNet(NetworkConfig.from_json(card.detector)) if card.detector else None
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError(
+            f"the model card describes no network ({type(error).__name__}: {error})",
+            path=ref.folder / CARD_FILE,
+            remedy="install or import the model again",
+        ) from error
     calibration = _fill(pose, ref.folder / POSE_FILE)
-    detector = None
-    if card.detector:
-        detector = DetectorNet(NetworkConfig.from_json(card.detector))
+    if detector is not None:
         _fill(detector, ref.folder / DETECTOR_FILE)
         detector.eval()
-    return LoadedModel(card, KeypointSpace.from_json(card.space), pose.eval(), detector, calibration)
+    return LoadedModel(card, space, pose.eval(), detector, calibration)
 
 
 def _fill(network: nn.Module, path: Path) -> dict[str, Tensor]:

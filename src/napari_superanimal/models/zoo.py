@@ -13,7 +13,7 @@ from platformdirs import user_data_path
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import unwritable
-from napari_superanimal.models.card import CARD_FILE, ModelCard, read_card
+from napari_superanimal.models.card import CARD_FILE, POSE_FILE, ModelCard, read_card
 
 HOME_VARIABLE = "SUPERANIMAL_HOME"
 DEFAULT_MODEL = "mouse-topview-mini"
@@ -88,9 +88,11 @@ def import_model(folder: Path, *, overwrite: bool = False) -> ModelRef:
     Raises
     ------
     UserError
-        If it is no model, its files do not match its card, or a model of that name exists already.
+        If it is no model, its files do not match its card, its names are no plain names, or a model of that name
+        exists already.
     """
     card = read_card(folder)
+    _require_plain_names(card, folder)
     verify(ModelRef(card, folder))
     if any(ref.card.name == card.name and ref.shipped for ref in list_models()):
         raise UserError(
@@ -121,6 +123,29 @@ def import_model(folder: Path, *, overwrite: bool = False) -> ModelRef:
     except OSError as error:
         raise unwritable(target, error) from error
     return ModelRef(read_card(target), target)
+
+
+def _require_plain_names(card: ModelCard, folder: Path) -> None:
+    """Cards come from other people: nothing in them may lead out of the folders that are copied.
+
+    Raises
+    ------
+    UserError
+        If the model's name or a file's is a path, or the weights have no checksum.
+    """
+    for name in (card.name, *card.sha256):
+        if not name or name.startswith(".") or any(c in name for c in "/\\:"):
+            raise UserError(
+                f"{name!r} is no name for a model or its file",
+                path=folder / CARD_FILE,
+                remedy="use letters, digits and hyphens, without folders",
+            )
+    if POSE_FILE not in card.sha256:
+        raise UserError(
+            "the card has no checksum of the weights",
+            path=folder / CARD_FILE,
+            remedy="export the model again",
+        )
 
 
 def sha256(path: Path) -> str:
