@@ -124,7 +124,7 @@ def table_layers(path: Path, poses: Poses) -> list[LayerTuple]:
         out.append(layer)
     out += poses_to_layers(
         poses,
-        name=path.stem,
+        name=path.stem if video is None or video.stem != path.stem else f"{path.stem} poses",
         space=space_of(poses),
         video=video,
         source=path,

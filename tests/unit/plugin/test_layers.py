@@ -224,3 +224,11 @@ def test_very_many_points_show_a_window(monkeypatch: pytest.MonkeyPatch) -> None
     # the slider keeps its whole range
     assert (shown[0], shown[-1]) == (poses.frames[0], poses.frames[-1])
     assert_equal(layer_to_poses(layer), poses)
+
+
+def test_point_size_of_the_preferences(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_superanimal.plugin import settings as preferences
+
+    assert 3 <= points_layer(some()).size[0] <= 40
+    monkeypatch.setattr(preferences, "point_size", lambda: 13.0)
+    assert points_layer(some()).size[0] == 13
