@@ -156,17 +156,17 @@ def test_settings_are_read() -> None:
 def test_starts_without_anything_heavy() -> None:
     code = """
 import importlib, json, sys, time
-t = time.perf_counter()
+t = time.process_time()
 import napari_superanimal
-package = time.perf_counter() - t
+package = time.process_time() - t
 import npe2
 m = npe2.PluginManifest.from_file(sys.argv[1])
-t = time.perf_counter()
+t = time.process_time()
 for c in m.contributions.commands:
     module = c.python_name.split(":")[0]
     if ".widgets." not in module:
         importlib.import_module(module)
-commands = time.perf_counter() - t
+commands = time.process_time() - t
 heavy = [n for n in ("torch", "torchvision", "timm", "qtpy", "PyQt6", "PySide6", "vispy") if n in sys.modules]
 heavy += [n for n in sys.modules if n.startswith("napari._qt")]
 print(json.dumps({"package_ms": package * 1e3, "commands_ms": commands * 1e3, "heavy": heavy}))
@@ -180,6 +180,7 @@ print(json.dumps({"package_ms": package * 1e3, "commands_ms": commands * 1e3, "h
     assert runs[0]["heavy"] == []
     best = {key: min(r[key] for r in runs) for key in ("package_ms", "commands_ms")}
     print("milliseconds:", best)
+    # processor time: other work on the machine must not fail a test
     assert best["package_ms"] < 100
     # readers and writers are imported when a file is dropped: numpy and pillow at most, never pandas or torch
     assert best["commands_ms"] < 1000
