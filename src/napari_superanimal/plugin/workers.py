@@ -27,7 +27,7 @@ from napari_superanimal.plugin.safe_import import import_torch
 from napari_superanimal.plugin.training_data import write_training_set
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
     from pathlib import Path
 
     from napari_superanimal.plugin.image_source import ArrayVideo
@@ -74,10 +74,14 @@ class Finished:
     done : int
         Frames that were predicted.
     seconds : float
+        From the click to the end.
+    fps : float
+        Frames per second once the model was loaded.
     """
 
     done: int
     seconds: float
+    fps: float
     cancelled: bool
 
 
@@ -102,22 +106,21 @@ def predict_worker(
     for a deleted worker and says nothing.
     """
     started = time.monotonic()
-    done = 0
     try:
         yield PredictUpdate(Progress(0, 0, message="Loading the model…"))
         import_torch()
-        for update in _predict(request, token):
-            done = update.progress.done
-            yield update
+        done, fps = yield from _predict(request, token)
     except Exception as error:
         yield Failed(explain(error, "Prediction"))
     else:
-        yield Finished(done, time.monotonic() - started, token.cancelled)
+        yield Finished(done, time.monotonic() - started, fps, token.cancelled)
     finally:
         request.video.close()
 
 
-def _predict(request: PredictRequest, token: CancelToken) -> Iterator[PredictUpdate]:
+def _predict(
+    request: PredictRequest, token: CancelToken
+) -> Generator[PredictUpdate, None, tuple[int, float]]:
     from napari_superanimal.inference.collect import Collector
     from napari_superanimal.inference.predictor import Predictor
     from napari_superanimal.inference.stream import predict_stream
@@ -130,7 +133,8 @@ def _predict(request: PredictRequest, token: CancelToken) -> Iterator[PredictUpd
     meter = Meter(len(request.frames))
     began = shown = time.monotonic()
     shown_frames = 0
-    for chunk in predict_stream(request.video, predictor, request.frames, token=token):
+    stream = predict_stream(request.video, predictor, request.frames, token=token)
+    for chunk in stream:
         collector.add(chunk)
         now = time.monotonic()
         if now - shown >= max(SHOW_EVERY_S, SHOW_GROWTH * (now - began)):
@@ -140,6 +144,7 @@ def _predict(request: PredictRequest, token: CancelToken) -> Iterator[PredictUpd
             yield PredictUpdate(meter.at(collector.done))
     if collector.done > shown_frames:
         yield PredictUpdate(meter.at(collector.done), collector.poses())
+    return collector.done, stream.stats.fps
 
 
 @thread_worker
@@ -284,6 +289,9 @@ def make_way(pid: int) -> None:
     """Let the user's own programs go first."""
     try:
         process = psutil.Process(pid)
-        process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS if sys.platform == "win32" else 10)
+        if sys.platform == "win32":
+            process.nice(psutil.BELOW_NORMAL_PRIORITY_CLASS)
+        else:
+            process.nice(min(process.nice() + 10, 19))
     except psutil.Error:
         log.debug("could not lower the training's priority", exc_info=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QStyle, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ class DockForm(QWidget):
         self.form = QVBoxLayout(inner)
         self.form.setContentsMargins(6, 6, 6, 6)
         self.form.setSpacing(8)
-        area = Area()
+        area = self._area = Area()
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
@@ -66,6 +66,14 @@ class DockForm(QWidget):
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(area)
+
+    def scroll_to(self, part: QWidget) -> None:
+        """Bring a part of the form into view, once it has its place."""
+        timer = QTimer(self)  # the form's own, so that it goes with the form
+        timer.setSingleShot(True)
+        timer.timeout.connect(lambda: self._area.ensureWidgetVisible(part, 0, 20))
+        timer.timeout.connect(timer.deleteLater)
+        timer.start(50)
 
     def changeEvent(self, event: QEvent | None) -> None:
         # napari takes a closed dock's widget out of its parent and forgets it

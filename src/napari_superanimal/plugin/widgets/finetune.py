@@ -242,6 +242,7 @@ class FinetuneWidget(DockForm):
         self.hint.setText(
             "You can go on working meanwhile; closing napari stops the training, resume it later."
         )
+        self.scroll_to(self.hint)
         self._update_buttons()
 
     def _progressed(self, progress: Progress) -> None:
@@ -294,6 +295,7 @@ class FinetuneWidget(DockForm):
         self.name.setText(runs.free_name(self._proposal()))
         self._show_unfinished()
         self._update_buttons()
+        self.scroll_to(self.unfinished_box if self.unfinished_box.isVisible() else self.hint)
 
     def _proposal(self) -> str:
         return f"{self.source.subject or 'my'}-model"

@@ -241,7 +241,7 @@ class PredictWidget(DockForm):
         if not result.done:
             self.hint.setText("Stopped before the first frame was done.")
             return
-        rate = f", {result.done / result.seconds:.1f} frames per second" if result.done > 1 else ""
+        rate = f", {result.fps:.1f} frames per second" if result.done > 1 else ""
         head = "Stopped; kept" if result.cancelled else "Done:"
         count = f"{result.done} frame" + ("s" if result.done != 1 else "")
         if self._live is not None and not self._live.found:
@@ -256,6 +256,7 @@ class PredictWidget(DockForm):
             "learn from your corrections:"
         )
         self.learn_button.show()
+        self.scroll_to(self.learn_button)
         if result.done > 1 and not result.cancelled:
             show_info(f"{count} predicted")
 
