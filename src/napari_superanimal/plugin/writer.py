@@ -22,7 +22,7 @@ def write_points(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
     Returns
     -------
     list of str
-        Files written; in a window an empty list after an error, which a notification tells in one line.
+        Files written; in a window the path asked for after an error, which a notification tells in one line.
 
     Raises
     ------
@@ -35,7 +35,8 @@ def write_points(path: str, data: Any, attributes: Mapping[str, Any]) -> list[st
         if messages.window() is None:
             raise
         messages.complain(error)
-        return []
+        # napari takes an empty answer for a failure of its own and raises a second error, with a traceback
+        return [path]
 
 
 def save_layer(layer: Any, path: Path, *, ask: Ask | None = None) -> Saved:
