@@ -1,0 +1,154 @@
+"""`superanimal train` and `finetune`: recipe, data sets, progress for programs, stopping, resuming."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from napari_superanimal.cli import main
+from napari_superanimal.models.load import load_model
+from napari_superanimal.models.zoo import find_model, verify
+from napari_superanimal.training.config import read_config
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def run(*words: object) -> int:
+    return main([str(word) for word in words])
+
+
+def test_a_recipe_makes_a_model_folder(tiny: Path, labels: Path) -> None:
+    model = find_model(tiny)
+    verify(model)
+    assert model.card.name == "tiny"
+    assert model.card.trained_on[0]["name"] == "rendered"
+    assert model.card.trained_on[0]["images"] == 20  # four are held out
+    loaded = load_model(model)
+    assert loaded.space.name == "superanimal_topviewmouse"
+    assert loaded.detector is not None
+    assert model.card.recipe["pose"]["loop"]["steps"] == 6
+
+
+def test_data_sets_named_on_the_command_line(labels: Path, tmp_path: Path) -> None:
+    table = tmp_path / "few.csv"
+    table.write_text("source,keypoint\nnose,nose\ntail_base,tail_base\n", encoding="utf-8")
+    out, report = tmp_path / "my model", tmp_path / "report.json"
+    words = [
+        "--space",
+        "superanimal_topviewmouse",
+        "--backbone",
+        "test_resnet",
+        "--steps",
+        2,
+        "--no-detector",
+    ]
+    assert run("train", f"{labels}={table}", *words, "--out", out, "--seed", 7, "--json", report) == 0
+    card = find_model(out).card
+    assert set(card.keypoints) == {"nose", "tail_base"}
+    assert card.recipe["pose"]["loop"]["seed"] == 7
+    assert card.detector == {}
+    assert json.loads(report.read_text())["model"] == "my-model"
+
+
+def test_steps_scale_the_detector_too(labels: Path) -> None:
+    from napari_superanimal.commands.train import with_steps
+
+    config = with_steps(read_config(labels.parent / "recipe.yaml"), 60)
+    assert config.pose.loop.steps == 60
+    assert config.detector is not None
+    assert config.detector.loop.steps == 40
+
+
+@pytest.mark.parametrize("case", ["nothing", "both", "no space", "no data", "bad recipe", "finished"])
+def test_train_mistakes_are_one_line(
+    case: str, labels: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = labels.parent / "recipe.yaml"
+    out = tmp_path / "out"
+    if case == "nothing":
+        words: list[object] = []
+    elif case == "both":
+        words = [labels, "--config", recipe]
+    elif case == "no space":
+        words = [labels, "--backbone", "test_resnet"]
+    elif case == "no data":
+        words = [tmp_path / "absent", "--backbone", "test_resnet", "--space", "superanimal_topviewmouse"]
+    elif case == "bad recipe":
+        (tmp_path / "bad.yaml").write_text("name: x\nspace: [", encoding="utf-8")
+        words = ["--config", tmp_path / "bad.yaml"]
+    else:
+        words, out = ["--config", recipe], tiny
+    before = {path: path.stat().st_mtime_ns for path in tiny.iterdir()}
+    assert run("train", *words, "--out", out) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert {path: path.stat().st_mtime_ns for path in tiny.iterdir()} == before
+
+
+@pytest.mark.parametrize("mode", ["scratch", "backbone", "naive"])
+def test_finetune_modes(mode: str, labels: Path, tiny: Path, tmp_path: Path) -> None:
+    out, report = tmp_path / mode, tmp_path / "report.json"
+    words = [labels, "--model", tiny, "--mode", mode, "--out", out, "--steps", 3, "--json", report]
+    assert run("finetune", *words) == 0
+    assert find_model(out).card.parent == "tiny"
+    result = json.loads(report.read_text())
+    assert (result["parent"], result["mode"], result["folder"]) == ("tiny", mode, str(out))
+    # a finished model is not replaced
+    assert run("finetune", *words) == 2
+
+
+def test_a_program_follows_stops_and_resumes_a_finetuning(labels: Path, tiny: Path, tmp_path: Path) -> None:
+    out, stop = tmp_path / "model", tmp_path / "stop"
+    words = ["finetune", labels, "--model", tiny, "--mode", "naive", "--out", out, "--steps", 40]
+    command = [
+        sys.executable,
+        "-m",
+        "napari_superanimal.cli",
+        *words,
+        "--progress-lines",
+        "--stop-file",
+        stop,
+    ]
+    with subprocess.Popen(
+        [str(word) for word in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        steps = []
+        for line in process.stdout:
+            progress = json.loads(line)
+            assert progress.keys() == {"done", "total", "rate", "eta_s", "message", "values"}
+            steps.append(progress["done"])
+            if progress["done"] == 3:
+                stop.touch()
+        errors = process.stderr.read() if process.stderr else ""
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    assert max(steps) < 40
+    assert not (out / "card.json").exists()
+    assert list(out.glob("*checkpoint*"))
+
+    # a forgotten stop file is said, not obeyed
+    assert run(*words, "--resume", "--stop-file", stop) == 2
+    resumed = subprocess.run(
+        [*map(str, command[:-2]), "--resume"], capture_output=True, text=True, check=False
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    first = [json.loads(line)["values"].get("step") for line in resumed.stdout.splitlines()]
+    assert min(step for step in first if step) == max(steps) + 1
+    assert find_model(out).card.parent == "tiny"
+
+
+def test_finetune_without_images_is_one_line(
+    labels: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = tmp_path / "labels.json"
+    alone.write_bytes(labels.read_bytes())
+    assert run("finetune", alone, "--model", tiny, "--mode", "naive", "--out", tmp_path / "out") == 2
+    assert "can be found" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
