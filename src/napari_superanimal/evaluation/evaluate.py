@@ -91,7 +91,8 @@ def evaluate_predictions(truth: Poses, predicted: Poses, space: KeypointSpace) -
     Animals are matched by OKS (Hungarian). Distances are in pixels; PCK is relative to the square root of the
     labelled box's area (given boxes, else around the keypoints). A labelled keypoint that the model knows and did
     not predict is missed: it counts against PCK and mAP, not in the mean error.
-    Keypoints that were never predicted for any animal are left out and listed in ``notes["never_predicted"]``.
+    Keypoints that were never predicted for any animal are left out and listed in ``notes["never_predicted"]``,
+    unless nothing was predicted at all: then everything is missed.
 
     Parameters
     ----------
@@ -105,7 +106,7 @@ def evaluate_predictions(truth: Poses, predicted: Poses, space: KeypointSpace) -
     """
     if truth.keypoints != predicted.keypoints or len(truth) != len(predicted):
         raise ValueError("labels and predictions must have the same rows and keypoints")
-    never = ~predicted.found.any((0, 1)) & truth.found.any((0, 1))
+    never = ~predicted.found.any((0, 1)) & truth.found.any((0, 1)) & predicted.found.any()
     boxed = with_boxes(truth)
     sigmas = space.oks_sigmas()
     labelled_xy = np.where((truth.visibility > 0)[..., None] & ~never[:, None], truth.xy, np.nan)

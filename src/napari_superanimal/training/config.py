@@ -118,7 +118,7 @@ def read_config(path: Path) -> TrainConfig:
             card=dict(data.get("card", {})),
             folder=path.parent,
         )
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, UnicodeDecodeError) as error:
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"not a training recipe ({type(error).__name__}: {reason})",

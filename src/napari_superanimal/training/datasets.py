@@ -46,12 +46,17 @@ def validation_rows(poses: Poses, rule: str, folder: Path) -> npt.NDArray[np.boo
     Raises
     ------
     UserError
-        If the file is missing, or no row or every row is chosen.
+        If the file is missing, the regular expression is none, or no row or every row is chosen.
     """
     if not rule:
         return np.zeros(len(poses), bool)
     if rule.startswith("match:"):
-        pattern = re.compile(rule.removeprefix("match:"))
+        try:
+            pattern = re.compile(rule.removeprefix("match:"))
+        except re.error as error:
+            raise UserError(
+                f"validation rule {rule!r} is no pattern ({error})", remedy="correct the recipe"
+            ) from error
         chosen = np.array([bool(pattern.search(name)) for name in poses.images])
     else:
         path = folder / rule

@@ -133,6 +133,8 @@ def finetune(
     )
     trained, held = split(samples, validation)
 
+    # what starts anew starts the same for the same seed
+    torch.manual_seed(seed)
     network = PoseNet(config, len(names))
     if mode != "scratch":
         take_over(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.progress import CancelToken, Progress, ProgressCallback
@@ -115,6 +116,8 @@ def train(
         if held is not None:
             check = detector_validator(gather_image_samples(validation, input_size=size), 0.3)
         loop = config.detector.loop
+        # also the weights at the start follow from the seed
+        torch.manual_seed(loop.seed)
         trained = run(
             DetectorNet(config.detector.network),
             detector_batches(images, config.detector.network, config.detector.augmentation, loop.batch_size),
@@ -200,6 +203,7 @@ def train_pose(
     chosen = np.array([space.index(k) for k in channels])
     swap = None if config.side_canonical else channel_swap(channels, space)
     loop = config.pose.loop
+    torch.manual_seed(loop.seed)
     trained = run(
         PoseNet(config.pose.network, len(channels)),
         pose_batches(
