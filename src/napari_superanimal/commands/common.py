@@ -187,8 +187,9 @@ class ProgressLine:
         if not self._live or (now - self._last < self._every and not finished):
             return
         self._last = now
-        width = os.get_terminal_size(sys.stderr.fileno()).columns if self._live else 80
-        line = progress_text(progress, self.unit)[: max(width - 1, 20)]
+        # a terminal that does not know its width says 0
+        width = os.get_terminal_size(sys.stderr.fileno()).columns or 80
+        line = progress_text(progress, self.unit)[: width - 1]
         sys.stderr.write(f"\r\x1b[K{line}")
         sys.stderr.flush()
         self._shown = True
