@@ -69,28 +69,27 @@ def pose_loss(
 
 
 def box_targets(boxes: list[Tensor], stride: int, cells: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Centre heatmaps (N, 1, H, W), box values (N, 4, H, W) and where they count (N, 1, H, W)."""
+    """Centre heatmaps (N, 1, H, W), box values (N, 4, H, W) and where they count (N, 1, H, W).
+
+    Where bumps of several animals overlap, the strongest one's box is learned.
+    """
     heat = torch.zeros(len(boxes), 1, cells, cells)
     values = torch.zeros(len(boxes), 4, cells, cells)
-    near = torch.zeros(len(boxes), 1, cells, cells)
     grid = cell_grid(cells, cells)
     for i, each in enumerate(boxes):
-        for x, y, w, h in each.tolist():
-            centre = torch.tensor([(x + w / 2 + 0.5) / stride - 0.5, (y + h / 2 + 0.5) / stride - 0.5])
-            if not ((centre > -0.5) & (centre < cells - 0.5)).all():
-                continue
-            offset = centre[:, None, None] - grid
-            sigma = max(1.0, 0.1 * min(w, h) / stride)
-            bump = torch.exp(-offset.square().sum(0) / (2 * sigma**2))
-            stronger = bump > heat[i, 0]
-            heat[i, 0] = torch.where(stronger, bump, heat[i, 0])
-            here = stronger & (bump > 0.3)
-            size = torch.tensor([max(w, 1.0), max(h, 1.0)]).div(stride).log()
-            values[i] = torch.where(
-                here, torch.cat([offset, size[:, None, None].expand(2, cells, cells)]), values[i]
-            )
-            near[i, 0] = torch.maximum(near[i, 0], here.float())
-    return heat, values, near
+        centre = (each[:, :2] + each[:, 2:] / 2 + 0.5) / stride - 0.5
+        inside = ((centre > -0.5) & (centre < cells - 0.5)).all(-1)
+        if not inside.any():
+            continue
+        centre, size = centre[inside], each[inside, 2:].clamp_min(1.0) / stride
+        offset = centre[..., None, None] - grid
+        sigma = (0.1 * size.amin(-1)).clamp_min(1.0)
+        bump = torch.exp(-offset.square().sum(1) / (2 * sigma.square())[:, None, None])
+        heat[i, 0], best = bump.max(0)
+        box = torch.cat([offset, size.log()[..., None, None].expand(-1, -1, cells, cells)], dim=1)
+        values[i] = box.gather(0, best.expand(1, 4, -1, -1))[0]
+    near = (heat > 0.3).float()
+    return heat, values * near, near
 
 
 def detector_loss(heatmaps: Tensor, boxes: Tensor, heat: Tensor, values: Tensor, near: Tensor) -> Tensor:
