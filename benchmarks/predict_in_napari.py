@@ -1,0 +1,192 @@
+"""Whether a prediction inside a live napari is as fast as without one.
+
+    xvfb-run -a -s "-screen 0 1600x1000x24" python benchmarks/predict_in_napari.py --data DATA
+
+(On a machine with a screen without the first part.) In turn, the same frames are predicted in a fresh process
+without napari, and with the Predict widget in a real viewer whose event loop runs. Speed is that from the first
+frames that come back to the last, on both sides. Writes results/predict_in_napari.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from common import load_average, number, summary, table, write_result
+
+VIDEO = "videos/m3v1mp4.mp4"
+MODEL = "mouse-topview-mini"
+
+
+class Clock:
+    """Frames per second from the first sign of progress to the last."""
+
+    def __init__(self) -> None:
+        self.marks: list[tuple[float, int]] = []
+
+    def mark(self, done: int) -> None:
+        if done > 0 and (not self.marks or done > self.marks[-1][1]):
+            self.marks.append((time.perf_counter(), done))
+
+    @property
+    def fps(self) -> float:
+        (t0, n0), (t1, n1) = self.marks[0], self.marks[-1]
+        return (n1 - n0) / (t1 - t0)
+
+
+def headless(path: Path, model: str, frames: int) -> float:
+    """The run without napari, in this process."""
+    from napari_superanimal.inference.collect import Collector
+    from napari_superanimal.inference.predictor import Predictor
+    from napari_superanimal.inference.stream import predict_stream
+    from napari_superanimal.models.load import load_model
+    from napari_superanimal.video import open_video
+
+    predictor = Predictor(load_model(model), device="cpu")
+    wanted = range(frames)
+    collector, clock = Collector(predictor, wanted), Clock()
+    for chunk in predict_stream(open_video(path), predictor, wanted):
+        collector.add(chunk)
+        clock.mark(collector.done)
+    collector.poses()
+    return clock.fps
+
+
+def in_fresh_process(path: Path, model: str, frames: int) -> float:
+    """`headless` in a process that has never heard of napari."""
+    command = [sys.executable, __file__, "--data", str(path.parent), "--video", path.name]
+    command += ["--model", model, "--frames", str(frames), "--headless"]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return float(json.loads(done.stdout.splitlines()[-1])["fps"])
+
+
+class Window:
+    """A viewer with the video and the Predict widget."""
+
+    def __init__(self, path: Path, model: str, frames: int) -> None:
+        import napari
+
+        from napari_superanimal.plugin.widgets import predict
+
+        self.viewer = napari.Viewer()
+        self.viewer.window.resize(1440, 900)
+        _, self.widget = self.viewer.window.add_plugin_dock_widget(
+            "napari-superanimal", "Predict animal poses"
+        )
+        self.widget.models.choose(model)
+        self.widget.open_video(path)
+        self.widget.frames.setCurrentText(predict.RANGE)
+        self.widget.start.setValue(0)
+        self.widget.stop.setValue(frames)
+        self.widget.step.setValue(1)
+        self.frames = frames
+        self.video = self.viewer.layers[0]
+
+    def run(self) -> tuple[float, dict[str, float]]:
+        """Press Predict and let the event loop run until it is done: frames per second, and where the GUI was busy."""
+        from qtpy.QtCore import QEventLoop, QTimer
+
+        from napari_superanimal.plugin.session import session_of
+
+        for layer in list(self.viewer.layers):
+            if layer is not self.video:
+                self.viewer.layers.remove(layer)
+        clock, shown = Clock(), []
+        widget, receive = self.widget, self.widget._receive
+
+        def spy(message: Any) -> None:
+            started = time.perf_counter()
+            progress = getattr(message, "progress", None)
+            if progress is not None:
+                clock.mark(progress.done)
+            receive(message)
+            if getattr(message, "poses", None) is not None:
+                shown.append(time.perf_counter() - started)
+
+        # a timer that should fire every 10 ms tells how long the GUI could not answer
+        beats: list[float] = []
+        loop = QEventLoop()
+        pulse, end = QTimer(), QTimer()
+        pulse.timeout.connect(lambda: beats.append(time.perf_counter()))
+        end.timeout.connect(lambda: None if widget.running else loop.quit())
+        widget._receive = spy
+        try:
+            widget.run_button.click()
+            pulse.start(10)
+            end.start(50)
+            loop.exec()
+        finally:
+            pulse.stop()
+            end.stop()
+            del widget._receive
+        points = [layer for layer in self.viewer.layers if session_of(layer) is not None]
+        if clock.marks[-1][1] != self.frames or len(points) != 1:
+            raise RuntimeError(f"the run ended early: {widget.hint.text()}")
+        gaps = np.diff(beats) * 1000
+        return clock.fps, {
+            "updates_shown": len(shown),
+            "update_ms": 1000 * float(np.median(shown)) if shown else 0.0,
+            "gui_gap_ms_median": float(np.median(gaps)),
+            "gui_gap_ms_99": float(np.quantile(gaps, 0.99)),
+        }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder with the datasets")
+    parser.add_argument("--video", default=VIDEO, help="relative to the data folder")
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--frames", type=int, default=1200, help="frames per run")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--headless", action="store_true", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    path = arguments.data / arguments.video
+    if arguments.headless:
+        print(json.dumps({"fps": headless(path, arguments.model, arguments.frames)}))
+        return
+
+    # the user's own napari settings stay untouched
+    os.environ.setdefault("NAPARI_CONFIG", str(Path(tempfile.mkdtemp()) / "settings.yaml"))
+    window = Window(path, arguments.model, arguments.frames)
+    window.run()  # imports torch into the viewer's process
+    rounds = []
+    for i in range(arguments.rounds):
+        without = with_ = 0.0
+        details: dict[str, float] = {}
+        # now this first, now that
+        for kind in ("headless", "napari") if i % 2 else ("napari", "headless"):
+            if kind == "headless":
+                without = in_fresh_process(path, arguments.model, arguments.frames)
+            else:
+                with_, details = window.run()
+        row = {"headless_fps": without, "napari_fps": with_, "ratio": with_ / without, **details}
+        rounds.append(row)
+        print("  ".join(f"{k} {number(v)}" for k, v in row.items()), flush=True)
+    window.viewer.close()
+    result = {
+        "command": "python benchmarks/predict_in_napari.py --data DATA",
+        "model": arguments.model,
+        "frames": arguments.frames,
+        "rounds": len(rounds),
+        "load_average": load_average(),
+        "figures": {k: summary((r[k] for r in rounds), 3) for k in rounds[0]},
+    }
+    rows = [
+        [k, number(v["median"]), number(v["min"]), number(v["max"])] for k, v in result["figures"].items()
+    ]
+    print(table(["figure", "median", "min", "max"], rows))
+    print(write_result("predict_in_napari", result).name)
+
+
+if __name__ == "__main__":
+    main()
