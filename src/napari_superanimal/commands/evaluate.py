@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from napari_superanimal.commands.common import ProgressLine, cancellable, hint, new_command, positive
 from napari_superanimal.errors import UserError
-
-if TYPE_CHECKING:
-    import argparse
 
 _DESCRIPTION = """\
 Compare a model, or a file of predictions, with labels. The labels are carried into the model's keypoint
@@ -50,7 +48,11 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--batch-size", type=positive, default=16, metavar="N", help="animals per pass (default 16)"
     )
-    parser.add_argument("--flip", action="store_true", help="average with the mirror image")
+    parser.add_argument(
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        help="average with the mirror image (default: as the model's card says)",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

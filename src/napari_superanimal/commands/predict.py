@@ -68,7 +68,9 @@ def add(subparsers: Any) -> None:
         "--batch-size", type=positive, default=16, metavar="N", help="animals per pass (default 16)"
     )
     parser.add_argument(
-        "--flip", action="store_true", help="average with the mirror image: slower, a little more accurate"
+        "--flip",
+        action=argparse.BooleanOptionalAction,
+        help="average with the mirror image: slower, more accurate (default: as the model's card says)",
     )
     parser.add_argument(
         "--no-track", action="store_true", help="do not keep individuals in their columns over frames"

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
 
 
-def decode_keypoints(heatmaps: Tensor, offsets: Tensor, stride: int) -> tuple[Tensor, Tensor]:
+#: Peaks of a channel that are looked at when two channels of a pair would share one.
+PEAKS = 3
+#: Two keypoints of a pair closer than this (cells) are taken to lie on the same spot...
+SAME_SPOT = 2.5
+#: ... which is believed only if it is this much likelier than the best two different spots.
+SAME_SPOT_PRIOR = 0.5
+
+
+def decode_keypoints(
+    heatmaps: Tensor, offsets: Tensor, stride: int, pairs: Sequence[tuple[int, int]] = ()
+) -> tuple[Tensor, Tensor]:
     """Keypoints in crop pixels and their raw confidence.
 
     The cell with the highest probability is taken; within its 3x3 neighbourhood the predicted positions
-    (cell centre plus offset) are averaged with the probabilities as weights.
+    (cell centre plus offset) are averaged with the probabilities as weights. Both keypoints of a pair are
+    decoded together: networks like to put both feet of a pair on one foot.
 
     Parameters
     ----------
     heatmaps : (N, K, H, W) logits
     offsets : (N, 2K, H, W), cells
+    pairs : (channel, channel)
+        Keypoints that exist on both sides of the body.
 
     Returns
     -------
@@ -25,7 +44,7 @@ def decode_keypoints(heatmaps: Tensor, offsets: Tensor, stride: int) -> tuple[Te
     """
     n, k, h, w = heatmaps.shape
     probability = heatmaps.float().sigmoid()
-    confidence, best = probability.flatten(2).max(-1)
+    confidence, best = _cells(probability, pairs)
     row, column = best // w, best % w
     step = torch.arange(-1, 2, device=heatmaps.device)
     rows = (row[..., None, None] + step[:, None]).expand(n, k, 3, 3)
@@ -39,6 +58,27 @@ def decode_keypoints(heatmaps: Tensor, offsets: Tensor, stride: int) -> tuple[Te
     total = weight.sum(-1).clamp_min(1e-9)
     mean = torch.stack([(weight * x).sum(-1) / total, (weight * y).sum(-1) / total], dim=-1)
     return (mean + 0.5) * stride - 0.5, confidence
+
+
+def _cells(probability: Tensor, pairs: Sequence[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Probability and flat index of each channel's cell (N, K), pairs on two spots where that is plausible."""
+    if not pairs:
+        return probability.flatten(2).max(-1)
+    width = probability.shape[-1]
+    peak = (probability == F.max_pool2d(probability, 5, 1, 2)) * probability
+    value, index = peak.flatten(2).topk(PEAKS)
+    confidence, best = value[..., 0].clone(), index[..., 0].clone()
+    one, two = (torch.tensor(side, device=probability.device) for side in zip(*pairs, strict=True))
+    at = torch.stack([index % width, index // width], -1).float()
+    apart = (at[:, one, :, None] - at[:, two, None]).norm(dim=-1)
+    joint = (
+        value[:, one, :, None] * value[:, two, None] * torch.where(apart < SAME_SPOT, SAME_SPOT_PRIOR, 1.0)
+    )
+    chosen = joint.flatten(2).argmax(-1)
+    for channel, rank in ((one, chosen // PEAKS), (two, chosen % PEAKS)):
+        confidence[:, channel] = value[:, channel].gather(2, rank[..., None])[..., 0]
+        best[:, channel] = index[:, channel].gather(2, rank[..., None])[..., 0]
+    return confidence, best
 
 
 def decode_boxes(

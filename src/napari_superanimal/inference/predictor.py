@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.inference.crops import cut_batch, letterbox_batch, to_frame
-from napari_superanimal.inference.decode import decode_boxes, decode_keypoints
+from napari_superanimal.inference.decode import decode_boxes
 from napari_superanimal.inference.likelihood import likelihood
+from napari_superanimal.inference.pose_pass import pose_pass, symmetry_of
 from napari_superanimal.models.networks import DetectorNet, PoseNet, standardise
 from napari_superanimal.poses.project import facing
 
@@ -83,8 +84,8 @@ class Predictor:
     device : {"auto", "cpu", "cuda", "mps"}
     precision : {"auto", "fp32", "bf16"}
         "auto" is fp32.
-    flip : bool
-        Average every crop with its mirror image (twice the time, a little more accurate).
+    flip : bool, optional
+        Average every crop with its mirror image (twice the time, more accurate); the card decides by default.
 
     Raises
     ------
@@ -101,7 +102,7 @@ class Predictor:
         device: str = "auto",
         precision: str = "auto",
         batch_size: int = 16,
-        flip: bool = False,
+        flip: bool | None = None,
     ) -> None:
         self.model = model
         self.card = model.card
@@ -110,7 +111,7 @@ class Predictor:
         self.device = pick_device(device)
         self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.batch_size = batch_size
-        self.flip = flip
+        self.flip = self.card.flip if flip is None else flip
         self.whole_frame = detector == WHOLE_FRAME
         source = model if isinstance(detector, str) else detector
         if not self.whole_frame and source.detector is None:
@@ -126,14 +127,7 @@ class Predictor:
             self._detector = self._ready(source.detector)
         self._calibration = {k: v.to(self.device) for k, v in model.calibration.items()}
         self._channels = np.array([self.space.index(k) for k in self.card.keypoints])
-        # channels that trade places in the mirror image; near and far ones do not
-        order = {k: i for i, k in enumerate(self.card.keypoints)}
-        swap = list(range(len(order)))
-        if not self.card.side_canonical:
-            for left, right in self.space.pairs:
-                if left in order and right in order:
-                    swap[order[left]], swap[order[right]] = order[right], order[left]
-        self._mirror = torch.tensor(swap, device=self.device)
+        self._symmetry = symmetry_of(self.card.keypoints, self.space, self.card.side_canonical)
         self.shares = Shares()
 
     def _ready(self, network: Network) -> Network:
@@ -188,24 +182,11 @@ class Predictor:
         for start in range(0, len(boxes), self.batch_size):
             part = slice(start, start + self.batch_size)
             crops, squares = cut_batch(list(frames[part]), boxes[part], self.card.context, size)
-            at, confidence = self._forward(self.prepare(crops))
+            at, raw, embedding = pose_pass(self._pose, self.prepare(crops), self._symmetry, self.flip)
+            confidence = likelihood(raw, embedding, self._calibration)
             xy[part, self._channels] = to_frame(at.cpu().numpy(), squares, size)
             sure[part, self._channels] = confidence.cpu().numpy()
         return self._sides(xy, sure) if self.card.side_canonical else (xy, sure)
-
-    def _forward(self, crops: Tensor) -> tuple[Tensor, Tensor]:
-        out = self._pose(crops)
-        heatmaps, offsets, embedding = out.heatmaps.float(), out.offsets.float(), out.embedding.float()
-        if self.flip:
-            mirrored = self._pose(crops.flip(-1))
-            back = mirrored.heatmaps.float().flip(-1)[:, self._mirror]
-            heatmaps = (heatmaps + back) / 2
-            n, _, h, w = offsets.shape
-            shift = mirrored.offsets.float().flip(-1).view(n, -1, 2, h, w)[:, self._mirror]
-            shift = shift * torch.tensor([-1.0, 1.0], device=shift.device)[:, None, None]
-            offsets = (offsets + shift.reshape(n, -1, h, w)) / 2
-        at, confidence = decode_keypoints(heatmaps, offsets, self._pose.config.stride)
-        return at, likelihood(confidence, embedding, self._calibration)
 
     def _sides(self, xy: npt.NDArray, sure: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray]:
         """Near and far keypoints (N, K, 2) renamed to left and right by the way the animal faces."""

@@ -59,7 +59,7 @@ class EvaluateOptions:
     only: str = ""
     device: str = "auto"
     batch_size: int = 16
-    flip: bool = False
+    flip: bool | None = None
 
 
 def evaluate_files(

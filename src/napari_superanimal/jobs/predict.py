@@ -273,6 +273,7 @@ def _fill(
         **task.card,
         "device": str(predictor.device),
         "batch_size": predictor.batch_size,
+        "flip": predictor.flip,
         **stats.to_json(),
         "decode_fps": None if decode_fps is None else round(decode_fps, 2),
         "peak_rss_mb": round(peak_rss_mb(), 1),
@@ -329,10 +330,13 @@ def _rescued(poses: Poses, task: Task, error: UserError) -> UserError:
     """Hours of work are not lost to a full disk: put the poses where there is room, and say where."""
     from napari_superanimal.poses.formats.registry import write
 
+    folder = Path(tempfile.gettempdir())
     try:
         folder = Path(tempfile.mkdtemp(prefix="superanimal-rescued-"))
         (saved, *_) = write(poses, folder / task.targets["dlc-h5"].name, "dlc-h5")
     except (UserError, OSError):
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # never removes anything but an empty folder
         return error
     return UserError(
         error.problem, path=error.path, remedy=f"the predictions were saved as {saved} instead, move them"

@@ -62,7 +62,7 @@ class PredictOptions:
     device: str = "auto"
     precision: str = "auto"
     batch_size: int = 16
-    flip: bool = False
+    flip: bool | None = None
     track: bool = True
     annotate: bool = False
     overwrite: bool = False

@@ -44,6 +44,8 @@ class ModelCard:
         Side of the crop relative to the longer side of the box.
     side_canonical : bool
         Paired channels mean near and far side; left and right follow from the way the animal faces.
+    flip : bool
+        Predict every crop together with its mirror image.
     threshold : float
         Likelihood below which a keypoint is doubtful; chosen from the calibration on unseen datasets.
     detector_threshold : float
@@ -76,6 +78,7 @@ class ModelCard:
     detector: dict[str, Any] = field(default_factory=dict)
     context: float = 1.2
     side_canonical: bool = False
+    flip: bool = False
     threshold: float = 0.5
     detector_threshold: float = 0.3
     calibration: dict[str, Any] = field(default_factory=dict)

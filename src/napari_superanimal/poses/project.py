@@ -123,7 +123,7 @@ def merge(parts: list[Poses], names: list[str]) -> Poses:
     keypoints = parts[0].keypoints
     if any(p.keypoints != keypoints for p in parts):
         raise ValueError("datasets must be in the same keypoint space before they are merged")
-    if any(p.is_video for p in parts):
+    if any(p.is_video and len(p) for p in parts):
         raise ValueError("only image datasets can be merged")
     animals = max(len(p.individuals) for p in parts)
     individuals = max((p.individuals for p in parts), key=len)

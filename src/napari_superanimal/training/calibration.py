@@ -20,6 +20,7 @@ from napari_superanimal.inference.likelihood import EPSILON, novelty
 from napari_superanimal.training.pose_stage import predict_samples
 
 if TYPE_CHECKING:
+    from napari_superanimal.inference.pose_pass import Symmetry
     from napari_superanimal.models.networks import PoseNet
     from napari_superanimal.training.samples import PoseSamples
 
@@ -46,12 +47,14 @@ class Trials:
     unseen: npt.NDArray[np.bool_]
 
 
-def embedding_statistics(network: PoseNet, samples: PoseSamples, real: list[str]) -> dict[str, Tensor]:
+def embedding_statistics(
+    network: PoseNet, samples: PoseSamples, real: list[str], symmetry: Symmetry
+) -> dict[str, Tensor]:
     """Mean and deviation of embeddings per real dataset, and which keypoints each knows.
 
     Rendered pictures do not count: they look like everything, and no keypoint should be trusted for that.
     """
-    _, _, embedding, _ = predict_samples(network, samples)
+    _, _, embedding, _ = predict_samples(network, samples, symmetry)
     sources = np.array(samples.source)
     means, deviations, knows = [], [], []
     for name in real:
@@ -64,9 +67,17 @@ def embedding_statistics(network: PoseNet, samples: PoseSamples, real: list[str]
     return {"means": torch.stack(means), "deviations": spread, "knows": torch.stack(knows).float()}
 
 
-def try_on(network: PoseNet, statistics: dict[str, Tensor], samples: PoseSamples, *, unseen: bool) -> Trials:
+def try_on(
+    network: PoseNet,
+    statistics: dict[str, Tensor],
+    samples: PoseSamples,
+    symmetry: Symmetry,
+    *,
+    flip: bool,
+    unseen: bool,
+) -> Trials:
     """Predict samples and compare with their labels, where some training dataset knows the keypoint."""
-    at, confidence, embedding, truth = predict_samples(network, samples)
+    at, confidence, embedding, truth = predict_samples(network, samples, symmetry, flip)
     error = np.linalg.norm(at - truth, axis=-1) * samples.pixel[:, None]
     far = novelty(embedding, statistics["means"], statistics["deviations"], statistics["knows"]).numpy()
     known = statistics["knows"].bool().any(0).numpy()

@@ -72,6 +72,8 @@ class TrainConfig:
         Crop side relative to the longer side of the box.
     side_canonical : bool
         Learn near and far instead of left and right (side views).
+    flip : bool
+        Predict every crop together with its mirror image.
     leave_one_out : int
         Steps of the models that are trained without one dataset each, to calibrate likelihood; 0 leaves it raw.
     masking : bool
@@ -89,6 +91,7 @@ class TrainConfig:
     detector: StageConfig | None = None
     context: float = 1.2
     side_canonical: bool = False
+    flip: bool = False
     leave_one_out: int = 0
     masking: bool = True
     card: dict[str, Any] = field(default_factory=dict)
@@ -113,6 +116,7 @@ def read_config(path: Path) -> TrainConfig:
             detector=_stage(data["detector"]) if data.get("detector") else None,
             context=float(data.get("context", 1.2)),
             side_canonical=bool(data.get("side_canonical", False)),
+            flip=bool(data.get("flip", False)),
             leave_one_out=int(data.get("leave_one_out", 0)),
             masking=bool(data.get("masking", True)),
             card=dict(data.get("card", {})),

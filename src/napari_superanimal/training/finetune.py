@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from napari_superanimal.errors import UserError
+from napari_superanimal.inference.pose_pass import Symmetry, symmetry_of
 from napari_superanimal.jobs.progress import CancelToken, Progress, ProgressCallback
 from napari_superanimal.keypoints import ConversionTable, KeypointSpace, space_from_names
 from napari_superanimal.keypoints.table import SIDE
@@ -19,6 +20,7 @@ from napari_superanimal.models.load import LoadedModel, save_model
 from napari_superanimal.models.networks import PoseNet, reset_head
 from napari_superanimal.training.augment import Augmentation
 from napari_superanimal.training.loop import LoopConfig, run
+from napari_superanimal.training.modes import MODES
 from napari_superanimal.training.pose_stage import pose_batches, predict_samples
 from napari_superanimal.training.samples import (
     FrameReader,
@@ -27,32 +29,13 @@ from napari_superanimal.training.samples import (
     pick,
     read_image,
 )
-from napari_superanimal.training.train import POSE_CHECKPOINT, channel_swap, require_empty
+from napari_superanimal.training.train import POSE_CHECKPOINT, require_empty
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
     from napari_superanimal.poses import Poses
-
-
-@dataclass(frozen=True)
-class Mode:
-    """A way to fine-tune, as the widget and the command line offer it."""
-
-    name: str
-    sentence: str
-
-
-#: Memory replay joins this list with its own module.
-MODES: dict[str, Mode] = {
-    m.name: m
-    for m in (
-        Mode("naive", "Learn my keypoints, starting from what the model knows about them"),
-        Mode("backbone", "Keep how the model sees animals, learn my keypoints anew"),
-        Mode("scratch", "Start from nothing, learn from my labels only"),
-    )
-}
 
 
 def finetune(
@@ -121,6 +104,7 @@ def finetune(
         human=poses.human[:, :, kept],
     )
     canonical = model.card.side_canonical and bool(space.front) and bool(space.rear) and bool(space.pairs)
+    symmetry = symmetry_of(names, space, canonical)
     config = model.pose.config
     tell(Progress(0, steps, message="reading labelled images"))
     samples = gather_pose_samples(
@@ -162,10 +146,10 @@ def finetune(
             config,
             augmentation,
             batch_size,
-            swap=None if canonical else channel_swap(names, space),
+            swap=None if canonical else np.array(symmetry.mirror),
         ),
         loop,
-        validate=lambda net: validation_error(net, held),
+        validate=lambda net: validation_error(net, held, symmetry),
         checkpoint=out / POSE_CHECKPOINT,
         resume=resume,
         on_progress=tell,
@@ -188,9 +172,10 @@ def finetune(
         detector=model.card.detector,
         context=model.card.context,
         side_canonical=canonical,
+        flip=model.card.flip,
         threshold=0.5,
         detector_threshold=model.card.detector_threshold,
-        metrics={f"validation {k}": round(v, 4) for k, v in validation_error(pose, held).items()},
+        metrics={f"validation {k}": round(v, 4) for k, v in validation_error(pose, held, symmetry).items()},
         parent=model.card.name,
         created=datetime.date.today().isoformat(),
         recipe={
@@ -266,10 +251,10 @@ def split(samples: PoseSamples, share: float) -> tuple[PoseSamples, PoseSamples]
     return pick(samples, np.flatnonzero(~held)), pick(samples, np.flatnonzero(held))
 
 
-def validation_error(network: nn.Module, held: PoseSamples) -> dict[str, float]:
+def validation_error(network: nn.Module, held: PoseSamples, symmetry: Symmetry) -> dict[str, float]:
     """Mean error in pixels of the user's frames on the held-out images."""
     assert isinstance(network, PoseNet)
-    at, _, _, truth = predict_samples(network, held)
+    at, _, _, truth = predict_samples(network, held, symmetry)
     error = np.linalg.norm(at - truth, axis=-1) * held.pixel[:, None]
     return {"val_error_px": float(np.nanmean(error))}
 

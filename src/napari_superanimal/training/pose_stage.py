@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from napari_superanimal.inference.decode import decode_keypoints
+from napari_superanimal.inference.pose_pass import Symmetry, pose_pass
 from napari_superanimal.models.networks import NetworkConfig, PoseNet, standardise
 from napari_superanimal.training.augment import (
     Augmentation,
@@ -83,28 +83,30 @@ def centre_crops(samples: PoseSamples, size: int) -> tuple[Tensor, npt.NDArray[n
 
 @torch.inference_mode()
 def predict_samples(
-    network: PoseNet, samples: PoseSamples, batch_size: int = 32
+    network: PoseNet, samples: PoseSamples, symmetry: Symmetry, flip: bool = False, batch_size: int = 32
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], Tensor, npt.NDArray[np.float32]]:
     """Keypoints (N, K, 2) and truth (N, K, 2) in crop px, confidence (N, K), embeddings (N, C)."""
     network.eval()
     crops, truth = centre_crops(samples, network.config.input_size)
     points, confidences, embeddings = [], [], []
     for start in range(0, len(crops), batch_size):
-        out = network(standardise(crops[start : start + batch_size]).to(memory_format=torch.channels_last))
-        at, confidence = decode_keypoints(out.heatmaps, out.offsets, network.config.stride)
+        ready = standardise(crops[start : start + batch_size]).to(memory_format=torch.channels_last)
+        at, confidence, embedding = pose_pass(network, ready, symmetry, flip)
         points.append(at.numpy())
         confidences.append(confidence.numpy())
-        embeddings.append(out.embedding)
+        embeddings.append(embedding)
     return np.concatenate(points), np.concatenate(confidences), torch.cat(embeddings), truth
 
 
-def pose_validator(samples: PoseSamples, context: float) -> Callable[[nn.Module], dict[str, float]]:
+def pose_validator(
+    samples: PoseSamples, context: float, symmetry: Symmetry
+) -> Callable[[nn.Module], dict[str, float]]:
     """Mean error in px of the frame, and the share within 5 % of the box's longer side, per source dataset."""
     sources = np.array(samples.source)
 
     def validate(network: nn.Module) -> dict[str, float]:
         assert isinstance(network, PoseNet)
-        at, _, _, truth = predict_samples(network, samples)
+        at, _, _, truth = predict_samples(network, samples, symmetry)
         error = np.linalg.norm(at - truth, axis=-1)
         labelled = (samples.visibility > 0) & np.isfinite(error)
         # the crop is `context` times the box's longer side

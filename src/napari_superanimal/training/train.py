@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 
 from napari_superanimal.errors import UserError
+from napari_superanimal.inference.pose_pass import symmetry_of
 from napari_superanimal.jobs.progress import CancelToken, Progress, ProgressCallback
 from napari_superanimal.keypoints import KeypointSpace, load_space
 from napari_superanimal.models.card import ModelCard
@@ -159,8 +160,9 @@ def calibrate(
     """
     order = np.array([space.index(k) for k in channels])
     real = [d.name for d in config.datasets if not d.rendered]
-    statistics = embedding_statistics(pose, select(samples, order), real)
-    trials = [try_on(pose, statistics, select(held, order), unseen=False)]
+    symmetry = symmetry_of(channels, space, config.side_canonical)
+    statistics = embedding_statistics(pose, select(samples, order), real, symmetry)
+    trials = [try_on(pose, statistics, select(held, order), symmetry, flip=config.flip, unseen=False)]
     sources, held_sources = np.array(samples.source), np.array(held.source)
     for name in real:
         rest = pick(samples, np.flatnonzero(sources != name))
@@ -181,8 +183,9 @@ def calibrate(
             token,
             True,
         )
-        others = embedding_statistics(network, select(rest, order), [n for n in real if n != name])
-        trials.append(try_on(network, others, select(away, order), unseen=True))
+        rest_names = [n for n in real if n != name]
+        others = embedding_statistics(network, select(rest, order), rest_names, symmetry)
+        trials.append(try_on(network, others, select(away, order), symmetry, flip=config.flip, unseen=True))
     together = join(trials)
     weights = fit(together)
     return {**statistics, "weights": weights}, summary(together, weights, channels)
@@ -201,7 +204,7 @@ def train_pose(
 ) -> PoseNet:
     """The pose stage on samples in the whole space, for the channels that are trained."""
     chosen = np.array([space.index(k) for k in channels])
-    swap = None if config.side_canonical else channel_swap(channels, space)
+    symmetry = symmetry_of(channels, space, config.side_canonical)
     loop = config.pose.loop
     torch.manual_seed(loop.seed)
     trained = run(
@@ -211,11 +214,11 @@ def train_pose(
             config.pose.network,
             config.pose.augmentation,
             loop.batch_size,
-            swap=swap,
+            swap=None if config.side_canonical else np.array(symmetry.mirror),
             masking=config.masking,
         ),
         loop,
-        validate=None if held is None else pose_validator(select(held, chosen), config.context),
+        validate=None if held is None else pose_validator(select(held, chosen), config.context, symmetry),
         checkpoint=out / POSE_CHECKPOINT,
         resume=resume,
         on_progress=tell,
@@ -229,16 +232,6 @@ def train_pose(
 def known_keypoints(poses: Poses, space: KeypointSpace) -> set[str]:
     """Keypoints that are labelled somewhere."""
     return {k for i, k in enumerate(space.keypoints) if poses.found[..., i].any()}
-
-
-def channel_swap(channels: list[str], space: KeypointSpace) -> npt.NDArray[np.int64]:
-    """Permutation of channels under a mirror; a channel whose partner is not trained stays."""
-    order = {k: i for i, k in enumerate(channels)}
-    swap = np.arange(len(channels))
-    for left, right in space.pairs:
-        if left in order and right in order:
-            swap[order[left]], swap[order[right]] = order[right], order[left]
-    return swap
 
 
 def select(samples: PoseSamples, channels: npt.NDArray[np.int64]) -> PoseSamples:
@@ -262,6 +255,7 @@ def make_card(config: TrainConfig, space: KeypointSpace, channels: list[str], tr
         detector=config.detector.network.to_json() if config.detector else {},
         context=config.context,
         side_canonical=config.side_canonical,
+        flip=config.flip,
         created=datetime.date.today().isoformat(),
         recipe=recipe_of(config),
         **config.card,
