@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", str(folder)], check=True)
 
 
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where results are rescued to."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    return folder
+
+
 def fill(folder: Path) -> None:
     """Leave no room on the disk."""
     with open(folder / "filler", "wb", buffering=0) as file:
@@ -62,15 +73,17 @@ def test_too_little_room_is_said_before_the_work(
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
-def test_predictions_survive_a_disk_that_fills_up_meanwhile(small_disk: Path, tiny: Path, clip) -> None:
+def test_predictions_survive_a_disk_that_fills_up_meanwhile(
+    small_disk: Path, temporary: Path, tiny: Path, clip
+) -> None:
     options = PredictOptions(model=tiny, out=small_disk)
     with pytest.raises(UserError) as caught:
         predict_files([clip.path], options, on_progress=lambda _: fill(small_disk))
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
     saved = Path(caught.value.remedy.partition("saved as ")[2].partition(" instead")[0])
     assert saved.name == "mice_tiny.h5"
+    assert saved.parent.parent == temporary
     assert len(registry.read(saved)) == 60
-    saved.unlink()
 
 
 def test_an_older_result_survives_a_full_disk(small_disk: Path, tiny: Path, clip) -> None:
@@ -85,7 +98,7 @@ def test_an_older_result_survives_a_full_disk(small_disk: Path, tiny: Path, clip
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
-def test_a_limit_on_file_size_is_one_line(tiny: Path, clip, tmp_path: Path) -> None:
+def test_a_limit_on_file_size_is_one_line(tiny: Path, clip, tmp_path: Path, temporary: Path) -> None:
     # the quota of a shared computer: files may not become larger than 20 kB
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
@@ -102,5 +115,5 @@ def test_a_limit_on_file_size_is_one_line(tiny: Path, clip, tmp_path: Path) -> N
     assert result.stderr.count("\n") == 1, result.stderr
     assert result.stderr.startswith("error: ")
     assert "cannot write" in result.stderr
-    assert list((tmp_path / "out").iterdir()) == []
+    assert list((tmp_path / "out").iterdir()) == list(temporary.iterdir()) == []
     assert json.loads((tmp_path / "r.json").read_text())["status"] == "error"
