@@ -76,6 +76,8 @@ class TrainConfig:
         Predict every crop together with its mirror image.
     leave_one_out : int
         Steps of the models that are trained without one dataset each, to calibrate likelihood; 0 leaves it raw.
+    leave_out : tuple of str
+        The datasets that are left out in turn; empty means each of them.
     masking : bool
         False trains undefined keypoints as absent: for comparison only.
     card : dict
@@ -93,6 +95,7 @@ class TrainConfig:
     side_canonical: bool = False
     flip: bool = False
     leave_one_out: int = 0
+    leave_out: tuple[str, ...] = ()
     masking: bool = True
     card: dict[str, Any] = field(default_factory=dict)
     folder: Path = Path()
@@ -118,6 +121,7 @@ def read_config(path: Path) -> TrainConfig:
             side_canonical=bool(data.get("side_canonical", False)),
             flip=bool(data.get("flip", False)),
             leave_one_out=int(data.get("leave_one_out", 0)),
+            leave_out=tuple(data.get("leave_out", ())),
             masking=bool(data.get("masking", True)),
             card=dict(data.get("card", {})),
             folder=path.parent,

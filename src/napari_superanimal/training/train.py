@@ -164,7 +164,7 @@ def calibrate(
     statistics = embedding_statistics(pose, select(samples, order), real, symmetry)
     trials = [try_on(pose, statistics, select(held, order), symmetry, flip=config.flip, unseen=False)]
     sources, held_sources = np.array(samples.source), np.array(held.source)
-    for name in real:
+    for name in config.leave_out or real:
         rest = pick(samples, np.flatnonzero(sources != name))
         away = pick(samples, np.flatnonzero(sources == name))
         if not len(away) or set(rest.source) <= {d.name for d in config.datasets if d.rendered}:
