@@ -106,15 +106,17 @@ def evaluate_predictions(truth: Poses, predicted: Poses, space: KeypointSpace) -
     """
     if truth.keypoints != predicted.keypoints or len(truth) != len(predicted):
         raise ValueError("labels and predictions must have the same rows and keypoints")
-    never = ~predicted.found.any((0, 1)) & truth.found.any((0, 1)) & predicted.found.any()
+    predicted_ever = np.asarray(predicted.found.any((0, 1)))
+    never = ~predicted_ever & np.asarray(truth.found.any((0, 1))) & predicted_ever.any()
     boxed = with_boxes(truth)
     sigmas = space.oks_sigmas()
     labelled_xy = np.where((truth.visibility > 0)[..., None] & ~never[:, None], truth.xy, np.nan)
+    wanted = np.asarray(np.isfinite(labelled_xy).all(-1))
     pixels, relative, sure, which = [], [], [], []
     similarities, scores = [], []
     individuals = images = 0
     for t in range(len(truth)):
-        animals = np.flatnonzero(np.asarray(np.isfinite(labelled_xy[t]).all(-1)).any(-1))
+        animals = np.flatnonzero(wanted[t].any(-1))
         if not len(animals):
             continue
         images += 1
@@ -129,7 +131,7 @@ def evaluate_predictions(truth: Poses, predicted: Poses, space: KeypointSpace) -
         scores.append(np.nan_to_num(np.nanmean(confidence, axis=-1)) if len(seen) else np.empty(0))
         partner = dict(match(similarity)) if len(seen) else {}
         for g in range(len(animals)):
-            keys = np.flatnonzero(np.isfinite(real[g]).all(-1))
+            keys = np.flatnonzero(wanted[t, animals[g]])
             p = partner.get(g)
             distance = np.full(len(keys), np.nan)
             trust = np.zeros(len(keys))
