@@ -40,6 +40,42 @@ def test_decoding_is_exact_without_offsets_for_a_cell_s_centre() -> None:
     assert confidence.item() == pytest.approx(1 / (1 + np.exp(-3)))
 
 
+def feet(*peaks: list[tuple[int, int, float]]) -> torch.Tensor:
+    """Heatmaps (1, K, 12, 12) with single cells (column, row, probability)."""
+    probability = torch.full((1, len(peaks), 12, 12), 1e-4)
+    for k, each in enumerate(peaks):
+        for column, row, value in each:
+            probability[0, k, row, column] = value
+    return torch.logit(probability)
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "expected"),
+    [
+        # both say the same foot; the right one also sees the other foot well enough
+        ([(3, 4, 0.9)], [(3, 4, 0.8), (9, 7, 0.6)], [(3, 4), (9, 7)]),
+        # whichever of the two has the better second choice moves
+        ([(3, 4, 0.8), (9, 7, 0.7)], [(3, 4, 0.9), (10, 2, 0.5)], [(9, 7), (3, 4)]),
+        # a second choice that is next to nothing is no reason to part: feet may be one before the other
+        ([(3, 4, 0.9)], [(3, 4, 0.8), (9, 7, 0.2)], [(3, 4), (3, 4)]),
+        # two spots are two spots
+        ([(3, 4, 0.9), (9, 7, 0.8)], [(9, 7, 0.9), (3, 4, 0.8)], [(3, 4), (9, 7)]),
+    ],
+)
+def test_two_sides_share_a_spot_only_when_nothing_else_is_likely(
+    left: list, right: list, expected: list
+) -> None:
+    heat = feet(left, right, [(5, 5, 0.4)])
+    at, confidence = decode_keypoints(heat, torch.zeros(1, 6, 12, 12), 1, [(0, 1)])
+    cells = [tuple(c) for c in at[0].round().int().tolist()]
+    assert cells == [*expected, (5, 5)]
+    for k, (column, row) in enumerate(cells):
+        assert confidence[0, k] == pytest.approx(float(heat[0, k, row, column].sigmoid()), abs=1e-5)
+    alone, _ = decode_keypoints(heat, torch.zeros(1, 6, 12, 12), 1)
+    best = [max(each, key=lambda p: p[2])[:2] for each in (left, right)]
+    assert [tuple(c) for c in alone[0, :2].round().int().tolist()] == best
+
+
 def head(boxes: list[tuple], scores: list[float], size: int = 128, stride: int = 8) -> tuple:
     """What a perfect detector would say about boxes."""
     cells = size // stride

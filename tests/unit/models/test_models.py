@@ -63,6 +63,7 @@ def full_card() -> ModelCard:
         pose={"backbone": "x"},
         detector={"backbone": "y"},
         context=1.3,
+        flip=True,
         side_canonical=True,
         threshold=0.35,
         detector_threshold=0.2,
