@@ -139,11 +139,19 @@ def calibrated(trials: Trials, weights: Tensor) -> Floats:
     return np.asarray(1 / (1 + np.exp(-(bias + slope * odds - penalty * far))))
 
 
-def choose_threshold(likelihood: Floats, right: npt.NDArray[np.bool_]) -> float:
-    """The cut that keeps the most right keypoints for the fewest wrong ones: the largest difference of both."""
+def choose_threshold(
+    likelihood: Floats, right: npt.NDArray[np.bool_], unseen: npt.NDArray[np.bool_] | None = None
+) -> float:
+    """The cut that keeps the most right keypoints for the fewest wrong ones: the largest difference of both.
+
+    Where `unseen` tells datasets the model never saw from those it knows, both kinds count the same.
+    """
+    weight = np.ones(len(right))
+    if unseen is not None and unseen.any() and not unseen.all():
+        weight = np.where(unseen, 1 / unseen.sum(), 1 / (~unseen).sum())
+    worth = np.where(right, weight, -weight)
     grid = np.round(np.arange(0.2, 0.91, 0.05), 2)
-    gain = [float((right & (likelihood >= t)).sum() - (~right & (likelihood >= t)).sum()) for t in grid]
-    return float(grid[int(np.argmax(gain))])
+    return float(grid[int(np.argmax([worth[likelihood >= t].sum() for t in grid]))])
 
 
 def curve(likelihood: Floats, right: npt.NDArray[np.bool_], bins: int = 10) -> list[dict[str, float]]:
@@ -164,7 +172,7 @@ def summary(trials: Trials, weights: Tensor, channels: list[str]) -> dict[str, o
     """Figures for the card: threshold and curves, seen and unseen datasets apart, and PCK of the unseen ones."""
     p = calibrated(trials, weights)
     unseen = trials.unseen
-    threshold = choose_threshold(p[unseen], trials.right[unseen]) if unseen.any() else 0.5
+    threshold = choose_threshold(p, trials.right, unseen)
     kept = p >= threshold
     out: dict[str, object] = {
         "bias_slope_penalty": [round(float(w), 4) for w in weights],
