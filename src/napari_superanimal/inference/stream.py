@@ -157,6 +157,8 @@ class PredictionStream:
         try:
             ended = False
             while not ended or waiting:
+                # what is under way is still given; what only waits for a worker is not worth the wait
+                ended = ended or self.token.cancelled
                 while not ended and len(waiting) <= workers:
                     part = full.get()
                     if part is None:

@@ -47,7 +47,8 @@ class ModelCard:
     flip : bool
         Predict every crop together with its mirror image.
     threshold : float
-        Likelihood below which a keypoint is doubtful; chosen from the calibration on unseen datasets.
+        Likelihood below which a keypoint is doubtful; chosen from the calibration, where datasets the model
+        has never seen count as much as those it knows.
     detector_threshold : float
         Lowest score of a box.
     calibration : dict

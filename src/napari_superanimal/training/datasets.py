@@ -107,6 +107,11 @@ def load_datasets(config: TrainConfig, space: KeypointSpace, data: Path) -> tupl
     """All file datasets of a recipe, merged: (training, validation)."""
     parts = [load_dataset(d, space, data, config.folder) for d in config.datasets if not d.rendered]
     names = [d.name for d in config.datasets if not d.rendered]
+    if not parts:
+        raise UserError(
+            f"recipe {config.name!r} names no labelled data set",
+            remedy="rendered pictures alone teach no keypoint",
+        )
     training = merge([t for t, _ in parts], names)
     held = [(v, name) for (_, v), name in zip(parts, names, strict=True) if len(v)]
     if not held:
