@@ -195,6 +195,21 @@ def accuracy_rows(result: dict[str, Any]) -> list[list[str]]:
     return rows
 
 
+def trust_table(result: dict[str, Any]) -> str:
+    """What likelihood says and what is true, seen and unseen datasets apart; boxes from the detector."""
+    header = [
+        *("datasets", "keypoints", "PCK@0.1", "likelihood", "calibration error"),
+        *(f"share ≥ {result['threshold']:.2f}", "PCK@0.1 of these", "PCK@0.1 of the rest"),
+    ]
+    names = ("right", "mean_likelihood", "calibration_error", "kept", "right_of_kept", "right_of_doubtful")
+    rows = []
+    for role, both in result["trust"].items():
+        found = both["detector"]
+        if found["n"]:
+            rows.append([role, str(found["n"]), *(number(found[name]) for name in names)])
+    return table(header, rows)
+
+
 def keypoint_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Per keypoint and dataset: PCK@0.1 and mean likelihood, boxes from the detector."""
     names = list(result["datasets"])
@@ -229,31 +244,8 @@ def markdown(results: dict[str, Any]) -> str:
             *("likelihood", "calibration error"),
         ]
         parts += ["", f"## {name}", "", table(header, accuracy_rows(result))]
-        parts += ["", "What likelihood is worth (boxes from the detector):", ""]
-        rows = [
-            [
-                role,
-                str(t["n"]),
-                number(t["right"]),
-                number(t["mean_likelihood"]),
-                number(t["calibration_error"]),
-                number(t["kept"]),
-                number(t["right_of_kept"]),
-                number(t["right_of_doubtful"]),
-            ]
-            for role, t in ((role, both["detector"]) for role, both in result["trust"].items())
-            if t["n"]
-        ]
-        header = [
-            *("datasets", "keypoints", "PCK@0.1", "likelihood", "calibration error"),
-            *(f"share ≥ {result['threshold']:.2f}", "PCK@0.1 of these", "PCK@0.1 of the rest"),
-        ]
-        parts += [
-            table(header, rows),
-            "",
-            "Per keypoint: PCK@0.1 / mean likelihood (labelled keypoints):",
-            "",
-        ]
+        parts += ["", "What likelihood is worth (boxes from the detector):", "", trust_table(result)]
+        parts += ["", "Per keypoint: PCK@0.1 / mean likelihood (labelled keypoints):", ""]
         parts.append(table(*keypoint_rows(result)))
     return "\n".join(parts) + "\n"
 

@@ -143,8 +143,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with the datasets")
     parser.add_argument("--video", default=VIDEO, help="relative to the data folder")
     parser.add_argument("--model", default=MODEL)
-    parser.add_argument("--frames", type=int, default=1200, help="frames per run")
-    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--frames", type=int, default=2330, help="frames per run")
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--headless", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     path = arguments.data / arguments.video

@@ -1,0 +1,214 @@
+"""Write docs/results.md from the JSON in results/: no figure there is typed by hand.
+
+python benchmarks/write_results_page.py [--check]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from common import IMAGES, RESULTS, number, table
+from evaluate_minis import accuracy_rows, keypoint_rows, trust_table
+
+PAGE = Path(__file__).parents[1] / "docs" / "results.md"
+SCREEN = 'xvfb-run -a -s "-screen 0 1600x1000x24" '
+
+
+def read(name: str) -> dict[str, Any] | None:
+    """A result, None when it was never measured."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+
+
+def bash(*commands: str) -> list[str]:
+    return ["```bash", *commands, "```", ""]
+
+
+def met(value: float, aim: float, at_least: bool) -> str:
+    """Whether an aim is met, in words."""
+    return "met" if (value >= aim if at_least else value <= aim) else "not met"
+
+
+def where(result: dict[str, Any]) -> str:
+    """The machine a result comes from."""
+    m = result["machine"]
+    text = f"{m['cores']} cores ({m['cpu']}), Python {m['python']}, torch {m['torch']}, PyAV {m['av']}"
+    if "napari" in m:
+        text += f", napari {m['napari']}"
+    load = result.get("load_average")
+    return text + (f"; load average {load:g} during the last minute" if load is not None else "")
+
+
+def accuracy() -> list[str]:
+    result = read("evaluation")
+    if result is None:
+        return []
+    out = ["## Accuracy", "", *bash("python benchmarks/evaluate_minis.py --data DATA")]
+    out += [
+        "Validation rows are animals, sessions or recordings that the model was not trained on (the recipes in "
+        "`benchmarks/recipes` say which). *Unseen* datasets come from laboratories and farms that took no part in "
+        "training. *Boxes* says where the crop comes from: the labels, or the model's own detector, which is what "
+        "`predict` does. Errors are in pixels of the original picture; PCK is the share of labelled keypoints within "
+        "5 or 10% of the animal's size (square root of the box's area); a keypoint that was not predicted counts as "
+        "wrong. *Calibration error* is the mean gap between likelihood and the share within PCK@0.1.",
+        "",
+    ]
+    header = [
+        *("dataset", "role", "boxes", "images", "error px", "PCK@0.05", "PCK@0.1", "mAP"),
+        *("likelihood", "calibration error"),
+    ]
+    for name, model in result["models"].items():
+        out += [f"### {name}", "", table(header, accuracy_rows(model)), ""]
+        out += ["What likelihood is worth, boxes from the detector:", "", trust_table(model), ""]
+        if (IMAGES / f"calibration_{name}.png").is_file():
+            out += [f"![Calibration of {name}](images/calibration_{name}.png)", ""]
+        out += ["PCK@0.1 / mean likelihood (labelled keypoints), per keypoint:", ""]
+        out += [table(*keypoint_rows(model)), ""]
+    return out
+
+
+def backbones() -> list[str]:
+    out: list[str] = []
+    for path in sorted(RESULTS.glob("backbones_*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if not out:
+            out = ["## Choice of the backbone", ""]
+        recipe = result["recipe"]
+        out += bash(
+            f"python benchmarks/compare_backbones.py benchmarks/recipes/{recipe}.yaml --data DATA "
+            f"--steps {result['steps']} --out benchmarks/results/{path.name}"
+        )
+        out += [f"`{recipe}`, {result['steps']} steps on the same split:", ""]
+        names = [k for k, v in result["rows"][0].items() if isinstance(v, int | float)]
+        rows = [[r["backbone"], *(number(r.get(k), 3) for k in names)] for r in result["rows"]]
+        out += [table(["backbone", *names], rows), ""]
+    return out
+
+
+def speed() -> list[str]:
+    result = read("predict_speed")
+    if result is None:
+        return []
+    f = {k: v["median"] for k, v in result["figures"].items()}
+    video = result["video"]
+    out = ["## Speed of `predict`", "", *bash("python benchmarks/predict_speed.py --data DATA")]
+    out += [
+        f"`{video['name']}` ({video['frames']} frames of {video['size'][0]}x{video['size'][1]}) with "
+        f"`{result['model']}`, {result['rounds']} rounds of {result['frames_per_round']} frames, medians; "
+        f"{where(result)}.",
+        "",
+    ]
+    rows = [
+        ["end to end, frames per second", number(f["fps"], 1)],
+        ["the bare networks on the same batches (forward_fps)", number(f["forward_fps"], 1)],
+        ["decoding alone", number(f["decode_fps"], 1)],
+        ["CPU per frame: decoding, ms", number(f["decode_cpu_ms"])],
+        ["CPU per frame: detector, ms", number(f["detector_cpu_ms"])],
+        ["CPU per frame: pose, ms", number(f["pose_cpu_ms"])],
+        ["CPU per frame: whole process, ms", number(f["all_cpu_ms"])],
+        ["what the cores allow: cores / CPU per frame", number(f["bound_fps"], 1)],
+        [f"share of that, aim ≥ 0.80 ({met(f['ratio'], 0.8, True)})", number(f["ratio"])],
+        ["cores that other programs used meanwhile", number(f["cores_used_by_others"])],
+        ["share of what the other cores allow", number(f["ratio_of_free_cores"])],
+    ]
+    out += [table(["", "median"], rows), ""]
+    if "memory" in result:
+        memory = result["memory"]
+        rows = [[n, number(p, 0)] for n, p in memory["peak_rss_mb"].items()]
+        out += [
+            "Peak memory of `superanimal predict` in fresh processes:",
+            "",
+            table(["frames", "MB"], rows),
+            "",
+        ]
+    return out
+
+
+def in_napari() -> list[str]:
+    result = read("predict_in_napari")
+    if result is None:
+        return []
+    f = {k: v["median"] for k, v in result["figures"].items()}
+    out = [
+        "## The same inside napari",
+        "",
+        *bash(SCREEN + "python benchmarks/predict_in_napari.py --data DATA"),
+    ]
+    out += [
+        f"{result['frames']} frames with `{result['model']}` through the Predict widget of a live viewer, in turn with "
+        f"the same run in a fresh process without napari; {result['rounds']} rounds, medians; {where(result)}. "
+        "Rendering is software here, and counts: a graphics card takes that part off the cores.",
+        "",
+    ]
+    rows = [
+        ["without napari, frames per second", number(f["headless_fps"], 1)],
+        ["in napari, frames per second", number(f["napari_fps"], 1)],
+        [f"ratio, aim ≥ 0.90 ({met(f['ratio'], 0.9, True)})", number(f["ratio"])],
+        ["ratio of CPU per frame", number(f["ratio_of_cpu"])],
+        ["times the points on screen were renewed", number(f["napari_updates_shown"], 0)],
+        ["one renewal, ms", number(f["napari_update_ms"], 0)],
+        ["longest the window did not answer (99%), ms", number(f["napari_gui_gap_ms_99"], 0)],
+    ]
+    return [*out, table(["", "median"], rows), ""]
+
+
+def scrubbing() -> list[str]:
+    result = read("scrub")
+    if result is None:
+        return []
+    scenes = result["scenes"]
+    frames = next(iter(scenes.values()))["frames"]
+    out = ["## Scrubbing", "", *bash(SCREEN + "python benchmarks/scrub.py --data DATA")]
+    out += [
+        f"One step of the slider through {frames} frames, {result['steps_per_scene']} steps per scene, software "
+        f"rendering, aim: at most 25 ms more than the video alone; {where(result)}.",
+        "",
+    ]
+    rows = []
+    for scene, found in scenes.items():
+        for kind in ("walking", "jumping"):
+            for shown, t in found[kind].items():
+                added = "" if shown == "video only" else met(t["added_to_median"], 25, False)
+                row = [scene, kind, shown, number(t["median"], 1), number(t["added_to_median"], 1)]
+                rows.append([*row, number(t["cpu_ms_added"], 1), added])
+    header = ["poses", "slider", "shown", "median ms", "added ms", "added CPU ms", "aim"]
+    return [*out, table(header, rows), ""]
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [
+        "# Results",
+        "",
+        "What was measured, and the command that measures it again. `DATA` is a folder with the public datasets and "
+        "videos; a script leaves out what is not there. This page is written by "
+        "`python benchmarks/write_results_page.py` from `benchmarks/results/*.json`.",
+        "",
+    ]
+    for section in (accuracy, backbones, speed, in_napari, scrubbing):
+        parts += section()
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="only say whether the page is current")
+    arguments = parser.parse_args()
+    text = page()
+    if arguments.check:
+        if not PAGE.is_file() or PAGE.read_text(encoding="utf-8") != text:
+            print(f"{PAGE.name} is out of date: run python benchmarks/write_results_page.py")
+            return 1
+        return 0
+    PAGE.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
