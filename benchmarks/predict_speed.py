@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from common import load_average, number, summary, table, write_result
+from common import RESULTS, load_average, number, summary, table, write_result
 
 from napari_superanimal.inference.collect import Collector
 from napari_superanimal.inference.predictor import Predictor
@@ -94,6 +94,15 @@ def memory(video: Path, model: str, frames: int) -> dict[str, float]:
     return {"frames": frames, "peak_rss_mb": card["peak_rss_mb"], "fps": card["fps"]}
 
 
+def peaks(video: Path, model: str, count: int) -> dict[str, Any]:
+    """Peak memory for few and for all frames, in turn; medians."""
+    few, many = min(500, count), count
+    runs = [memory(video, model, n) for n in (few, many) * 3]
+    peak = {n: float(np.median([r["peak_rss_mb"] for r in runs if r["frames"] == n])) for n in (few, many)}
+    print(table(["frames", "peak MB"], [[str(n), number(p, 0)] for n, p in peak.items()]))
+    return {"runs": runs, "peak_rss_mb": peak, "growth_mb": peak[many] - peak[few]}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -103,11 +112,19 @@ def main() -> None:
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--frames", type=int, default=800, help="frames per round")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--no-memory", action="store_true", help="leave out the two runs in fresh processes")
+    parser.add_argument("--no-memory", action="store_true", help="leave out the runs in fresh processes")
+    parser.add_argument(
+        "--memory-only", action="store_true", help="measure only these, keep the other figures"
+    )
     arguments = parser.parse_args()
 
     path = arguments.data / arguments.video
     video = open_video(path)
+    if arguments.memory_only:
+        result = json.loads((RESULTS / "predict_speed.json").read_text(encoding="utf-8"))
+        result["memory"] = peaks(path, arguments.model, len(video))
+        write_result("predict_speed", result)
+        return
     predictor = Predictor(load_model(arguments.model), device="cpu")
     frames = range(min(arguments.frames, len(video)))
     whole_run(video, predictor, range(64))  # warm up
@@ -120,7 +137,7 @@ def main() -> None:
         rounds.append(row)
         print("  ".join(f"{k} {number(v)}" for k, v in row.items()), flush=True)
 
-    result: dict[str, Any] = {
+    result = {
         "command": "python benchmarks/predict_speed.py --data DATA",
         "video": {"name": path.name, "frames": len(video), "size": [video.shape[2], video.shape[1]]},
         "model": arguments.model,
@@ -136,13 +153,7 @@ def main() -> None:
     ]
     print(table(["figure", "median", "min", "max"], rows))
     if not arguments.no_memory:
-        few, many = min(500, len(video)), len(video)
-        runs = [memory(path, arguments.model, n) for n in (few, many, few, many)]
-        peaks = {
-            n: float(np.median([r["peak_rss_mb"] for r in runs if r["frames"] == n])) for n in (few, many)
-        }
-        result["memory"] = {"runs": runs, "peak_rss_mb": peaks, "growth_mb": peaks[many] - peaks[few]}
-        print(table(["frames", "peak MB"], [[str(n), number(p, 0)] for n, p in peaks.items()]))
+        result["memory"] = peaks(path, arguments.model, len(video))
     print(write_result("predict_speed", result).name)
 
 
