@@ -272,6 +272,6 @@ def test_showing_poses_costs_little(viewer: napari.Viewer) -> None:
         return float(np.median([step(first + i) for i in range(12)]))
 
     costs = [median(True, 200 + 100 * i) - median(False, 200 + 100 * i) for i in range(3)]
-    # 25 ms is the aim for the whole step in wall time (benchmarks/scrub_layers.py); CPU time of all threads here,
+    # 25 ms is the aim for the whole step in wall time (benchmarks/scrub.py); CPU time of all threads here,
     # because other work on the machine must not fail a test
     assert np.median(costs) < 0.1, costs

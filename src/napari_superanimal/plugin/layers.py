@@ -26,7 +26,7 @@ from napari_superanimal.poses import LABELLED, SINGLE, UNLABELLED, Poses, make_p
 
 LayerTuple = tuple[Any, dict[str, Any], str]
 
-#: Up to here one ordinary Points layer holds all points; measured, see benchmarks/scrub_layers.py.
+#: Up to here one ordinary Points layer holds all points; measured, see benchmarks/scrub.py.
 ORDINARY_LIMIT = 150_000
 #: About so many points are in a window around the playhead when there are more.
 WINDOW_POINTS = 6_000

@@ -78,7 +78,7 @@ class PredictWidget(DockForm):
         self.start, self.stop, self.step = (
             spin("predict_start", 0, 0, "First frame"),
             spin("predict_stop", 1, 1, "Stop before this frame"),
-            spin("predict_step", 1, 10, "Take every n-th frame"),
+            spin("predict_step", 1, 1, "Take every n-th frame"),
         )
         self.range = QWidget()
         row = QHBoxLayout(self.range)
