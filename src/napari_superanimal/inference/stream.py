@@ -15,6 +15,7 @@ import numpy.typing as npt
 import psutil
 import torch
 
+from napari_superanimal.inference.crops import cut_batch, letterbox_batch
 from napari_superanimal.inference.tracks import SlotTracker
 from napari_superanimal.jobs.progress import CancelToken
 
@@ -251,8 +252,6 @@ def predict_stream(
 
 def forward_fps(predictor: Predictor, frames: list[Frame], workers: int, repeats: int = 6) -> float:
     """Frames per second of the bare networks: the same batches, prepared beforehand, on all workers at once."""
-    from napari_superanimal.inference.crops import cut_batch, letterbox_batch
-
     boxes = [b for b, _ in predictor.detect(frames)]
     owner = [i for i, each in enumerate(boxes) for _ in each]
     flat = np.concatenate(boxes) if owner else np.array([[0.0, 0.0, 64.0, 64.0]])

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.labels import read_labels
 from napari_superanimal.keypoints import (
@@ -23,6 +21,7 @@ from napari_superanimal.keypoints import (
 )
 from napari_superanimal.models.zoo import ModelRef, find_model
 from napari_superanimal.poses import Poses, project, with_boxes
+from napari_superanimal.poses.choose import images_matching
 from napari_superanimal.poses.formats import registry
 
 if TYPE_CHECKING:
@@ -152,26 +151,12 @@ def _chosen(poses: Poses, rule: str) -> Poses:
     """The rows that ``--only`` chooses."""
     if not rule:
         return poses
-    if rule.startswith("match:"):
-        try:
-            pattern = re.compile(rule.removeprefix("match:"))
-        except re.error as error:
-            raise UserError(
-                f"{rule!r} is no regular expression ({error})", remedy="correct --only"
-            ) from error
-        keep = [bool(pattern.search(name)) for name in poses.images]
-    else:
-        try:
-            lines = Path(rule).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"cannot be read ({error})", path=rule, remedy="correct --only") from error
-        names = {line.strip() for line in lines if line.strip() and not line.startswith("#")}
-        keep = [name in names or PurePosixPath(name).name in names for name in poses.images]
-    if not any(keep):
+    keep = images_matching(poses.images, rule)
+    if not keep.any():
         raise UserError(
             f"--only {rule} chooses none of the {len(poses)} labelled images", remedy="correct it"
         )
-    return poses.take(np.array(keep))
+    return poses.take(keep)
 
 
 def table_of(

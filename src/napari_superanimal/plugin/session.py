@@ -5,7 +5,6 @@ from __future__ import annotations
 import weakref
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -418,9 +417,3 @@ class LayerSession:
             yield
         finally:
             self._busy = before
-
-
-def video_of(layer: Layer) -> Path | None:
-    """The video that a pose layer's frames belong to, None when unknown."""
-    name = (layer.metadata.get(OURS) or {}).get("video")
-    return Path(name) if name else None

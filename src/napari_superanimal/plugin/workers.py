@@ -221,14 +221,6 @@ class TrainingProcess(QObject):
         if self.running:
             self.request.stop_file.touch()
 
-    def stop_and_wait(self, seconds: float) -> None:
-        """Ask the training to end, and end it when it has not done so after `seconds`."""
-        if self.running:
-            self.stop()
-            if not self._process.waitForFinished(int(seconds * 1000)):
-                self._process.kill()
-                self._process.waitForFinished(2000)
-
     def _read(self) -> None:
         self._pending += bytes(self._process.readAllStandardOutput().data())
         *lines, self._pending = self._pending.split(b"\n")

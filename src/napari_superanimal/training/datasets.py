@@ -13,6 +13,7 @@ import numpy.typing as npt
 from napari_superanimal.errors import UserError
 from napari_superanimal.keypoints import ConversionTable, KeypointSpace, find_table, load_table
 from napari_superanimal.poses import Poses, merge, project
+from napari_superanimal.poses.choose import images_matching
 from napari_superanimal.poses.formats import registry
 
 if TYPE_CHECKING:
@@ -50,22 +51,7 @@ def validation_rows(poses: Poses, rule: str, folder: Path) -> npt.NDArray[np.boo
     """
     if not rule:
         return np.zeros(len(poses), bool)
-    if rule.startswith("match:"):
-        try:
-            pattern = re.compile(rule.removeprefix("match:"))
-        except re.error as error:
-            raise UserError(
-                f"validation rule {rule!r} is no pattern ({error})", remedy="correct the recipe"
-            ) from error
-        chosen = np.array([bool(pattern.search(name)) for name in poses.images])
-    else:
-        path = folder / rule
-        if not path.is_file():
-            raise UserError(
-                "the list of validation images is missing", path=path, remedy="correct the recipe"
-            )
-        names = {n for n in path.read_text(encoding="utf-8").splitlines() if n and not n.startswith("#")}
-        chosen = np.array([Path(name).name in names or name in names for name in poses.images])
+    chosen = images_matching(poses.images, rule, folder)
     if not chosen.any() or chosen.all():
         raise UserError(
             f"validation rule {rule!r} chooses {int(chosen.sum())} of {len(poses)} images",
