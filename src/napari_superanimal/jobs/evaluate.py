@@ -13,11 +13,10 @@ from napari_superanimal.keypoints import (
     BUILTIN_SPACES,
     ConversionTable,
     KeypointSpace,
-    find_table,
     identity_table,
     load_space,
-    load_table,
     space_from_names,
+    table_for,
 )
 from napari_superanimal.models.zoo import ModelRef, find_model
 from napari_superanimal.poses import Poses, project, with_boxes
@@ -118,7 +117,7 @@ def _of_model(
 
     truth = _chosen(read_labels(labels), options.only)
     space = KeypointSpace.from_json(model.card.space)
-    table = table_of(truth, options.table, space, say)
+    table = _table(truth, labels, options.table, space, say)
     predictor = _predictor(truth, model, options)
     report = evaluate_model(
         truth,
@@ -139,7 +138,7 @@ def _of_predictions(
     truth = _chosen(read_labels(labels, need_images=False), options.only)
     predicted = registry.read(predictions)
     space = space_of(predicted)
-    table = table_of(truth, options.table, space, say)
+    table = _table(truth, labels, options.table, space, say)
     truth = project(with_boxes(truth), table, space)
     predicted = project(predicted, identity_table(predicted.keypoints, space), space)
     truth, predicted = same_rows(truth, predicted, predictions, say)
@@ -159,31 +158,16 @@ def _chosen(poses: Poses, rule: str) -> Poses:
     return poses.take(keep)
 
 
-def table_of(
-    labels: Poses, table: str | None, space: KeypointSpace, say: Callable[[str], None]
+def _table(
+    labels: Poses, path: Path, given: str | None, space: KeypointSpace, say: Callable[[str], None]
 ) -> ConversionTable:
-    """The table given, or the one that the names call for; says which, and what it leaves out.
-
-    Raises
-    ------
-    UserError
-        If no table is given and the names explain nothing, or the table does not fit.
-    """
-    if table:
-        used = load_table(table)
-    else:
-        found = find_table(labels.keypoints, space)
-        if found is None:
-            raise UserError(
-                f"keypoints called {', '.join(labels.keypoints[:5])}, ... are not those of {space.name}",
-                path=labels.metadata.get("path"),
-                remedy="give --table FILE with `source,keypoint` rows",
-            )
-        used = found
-        say(f"conversion table found from the keypoint names: {used.name}")
-    if unmapped := used.check(labels.keypoints, space):
+    """`table_for` the labels; says which it is, and what it leaves out."""
+    table = table_for(labels.keypoints, space, given, path=path)
+    if not given:
+        say(f"conversion table found from the keypoint names: {table.name}")
+    if unmapped := table.check(labels.keypoints, space):
         say(f"keypoints without a place in {space.name}, left out: {', '.join(unmapped)}")
-    return used
+    return table
 
 
 def space_of(predicted: Poses) -> KeypointSpace:

@@ -13,6 +13,7 @@ from napari_superanimal.keypoints.table import (
     identity_table,
     load_table,
     read_table,
+    table_for,
     write_table,
 )
 
@@ -27,5 +28,6 @@ __all__ = [
     "load_table",
     "read_table",
     "space_from_names",
+    "table_for",
     "write_table",
 ]

@@ -191,3 +191,44 @@ def find_table(names: Sequence[str], space: KeypointSpace) -> ConversionTable | 
         return fitting[0] if len(fitting) == 1 else None
     same = identity_table(names, space)
     return same if len(same.rows) >= 2 else None
+
+
+def table_for(
+    names: Sequence[str],
+    space: KeypointSpace,
+    given: str | Path | None = None,
+    *,
+    folder: Path | None = None,
+    path: Path | str | None = None,
+) -> ConversionTable:
+    """The conversion table asked for, or the one that the keypoint names call for.
+
+    Parameters
+    ----------
+    names : sequence of str
+        The dataset's keypoints.
+    given : str or Path, optional
+        A CSV file or the name of a shipped table; empty finds it out from `names`.
+    folder : Path, optional
+        Where a file `given` is looked for first.
+    path : Path or str, optional
+        The dataset, for messages.
+
+    Raises
+    ------
+    UserError
+        If the table asked for is not there or is wrong, or none is and the names explain nothing.
+    """
+    if given:
+        beside = None if folder is None else folder / given
+        return load_table(beside if beside is not None and beside.is_file() else given)
+    found = find_table(names, space)
+    if found is None:
+        more = "..." if len(names) > 5 else ""
+        raise UserError(
+            f"cannot tell which keypoints of {space.name} {', '.join(names[:5])}{more} are",
+            path=path,
+            remedy="give a conversion table (--table, or `table` in a recipe): a CSV with the header "
+            "`source,keypoint`",
+        )
+    return found

@@ -11,34 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.keypoints import ConversionTable, KeypointSpace, find_table, load_table
+from napari_superanimal.keypoints import table_for
 from napari_superanimal.poses import Poses, merge, project
 from napari_superanimal.poses.choose import images_matching
 from napari_superanimal.poses.formats import registry
 
 if TYPE_CHECKING:
+    from napari_superanimal.keypoints import KeypointSpace
     from napari_superanimal.training.config import DatasetConfig, TrainConfig
-
-
-def table_for(poses: Poses, table: str, space: KeypointSpace, folder: Path = Path()) -> ConversionTable:
-    """The conversion table asked for, or the one that the keypoint names call for.
-
-    Raises
-    ------
-    UserError
-        If none is given and the names explain nothing.
-    """
-    if table:
-        beside = folder / table
-        return load_table(beside if beside.is_file() else table)
-    found = find_table(poses.keypoints, space)
-    if found is None:
-        raise UserError(
-            f"cannot tell which keypoints of {space.name} {', '.join(poses.keypoints[:5])}... are",
-            path=poses.root,
-            remedy="give a conversion table (CSV with `source,keypoint`)",
-        )
-    return found
 
 
 def validation_rows(poses: Poses, rule: str, folder: Path) -> npt.NDArray[np.bool_]:
@@ -83,7 +63,8 @@ def load_dataset(
             path=source,
             remedy="put the images where the labels say",
         )
-    poses = project(poses, table_for(poses, dataset.table, space, folder), space)
+    table = table_for(poses.keypoints, space, dataset.table, folder=folder, path=source)
+    poses = project(poses, table, space)
     poses = replace(poses, sources=(dataset.name,) * len(poses))
     held = validation_rows(poses, dataset.validation, folder)
     return poses.take(~held), poses.take(held)

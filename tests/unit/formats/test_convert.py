@@ -79,6 +79,6 @@ def test_targets(predicted_video: Poses, tmp_path: Path) -> None:
         convert(tmp_path / "a.h5", tmp_path / "a.h5", overwrite=True)
     with pytest.raises(UserError, match="exists already"):
         convert(tmp_path / "a.h5", folder / "a.json")
-    with pytest.raises(UserError, match="no shipped conversion table"):
+    with pytest.raises(UserError, match="cannot tell which keypoints"):
         convert(tmp_path / "a.h5", tmp_path / "b.json", space="superanimal_bird")
     assert not (tmp_path / "b.json").exists()

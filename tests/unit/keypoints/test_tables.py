@@ -17,6 +17,7 @@ from napari_superanimal.keypoints import (
     load_space,
     load_table,
     read_table,
+    table_for,
     write_table,
 )
 from napari_superanimal.keypoints.table import parse_table
@@ -242,3 +243,15 @@ def test_tables_are_loaded_by_name_or_file(tmp_path: Path) -> None:
     assert load_table(tmp_path / "openfield").rows == SHIPPED["oft"].rows
     with pytest.raises(UserError, match="openfield"):
         load_table("closedfield")
+
+
+def test_tables_by_name_beside_a_recipe_or_by_the_names(tmp_path: Path) -> None:
+    names = ("snout", "leftear", "rightear", "tailbase")
+    assert table_for(names, MOUSE).name == "openfield"
+    (tmp_path / "mine.csv").write_text("source,keypoint\nsnout,nose\n")
+    assert table_for(names, MOUSE, "mine.csv", folder=tmp_path).rows == (("snout", "nose"),)
+    assert table_for(names, MOUSE, tmp_path / "mine.csv").rows == (("snout", "nose"),)
+    assert table_for(names, MOUSE, "oft", folder=tmp_path).name == "oft"
+    with pytest.raises(UserError, match=r"cannot tell.*p1.*conversion table") as caught:
+        table_for(("p1", "p2"), MOUSE, path=tmp_path / "labels.json")
+    assert caught.value.path == tmp_path / "labels.json"

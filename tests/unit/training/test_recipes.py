@@ -16,7 +16,7 @@ from napari_superanimal.models.networks import PoseNet
 from napari_superanimal.poses import make_poses
 from napari_superanimal.poses.formats import registry
 from napari_superanimal.training.config import DatasetConfig, read_config
-from napari_superanimal.training.datasets import load_dataset, table_for, validation_rows
+from napari_superanimal.training.datasets import load_dataset, validation_rows
 
 SPACE = load_space("superanimal_topviewmouse")
 RECIPES = Path(__file__).parents[3] / "benchmarks" / "recipes"
@@ -118,17 +118,6 @@ def test_validation_by_list(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="missing") as caught:
         validation_rows(poses, "none.txt", tmp_path)
     assert caught.value.path == tmp_path / "none.txt"
-
-
-def test_tables_by_name_beside_the_recipe_or_by_the_names(tmp_path: Path) -> None:
-    poses = make_poses(("snout", "leftear", "rightear", "tailbase"), np.zeros((1, 4, 2)))
-    assert table_for(poses, "", SPACE).name == "openfield"
-    (tmp_path / "mine.csv").write_text("source,keypoint\nsnout,nose\n")
-    assert table_for(poses, "mine.csv", SPACE, tmp_path).rows == (("snout", "nose"),)
-    assert table_for(poses, "oft", SPACE, tmp_path).name == "oft"
-    strange = make_poses(("p1", "p2"), np.zeros((1, 2, 2)))
-    with pytest.raises(UserError, match=r"cannot tell.*p1.*conversion table"):
-        table_for(strange, "", SPACE)
 
 
 def test_a_dataset_is_read_converted_and_split(tmp_path: Path) -> None:

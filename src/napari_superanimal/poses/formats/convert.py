@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.keypoints import find_table, load_space, load_table
+from napari_superanimal.keypoints import load_space, load_table, table_for
 from napari_superanimal.poses.formats import registry
 from napari_superanimal.poses.formats.dlc_frame import project_root
 from napari_superanimal.poses.poses import UNDEFINED
@@ -129,7 +129,7 @@ def convert(
     never = tuple(poses.metadata.get("never_labelled", ()))
     unmapped: tuple[str, ...] = ()
     if table is not None or space is not None:
-        poses = _into_space(poses, table, space)
+        poses = _into_space(poses, source, table, space)
         unmapped = tuple(poses.metadata["unmapped"])
     files = registry.write(poses, target, target_format, overwrite=overwrite, **options)
     return _report(
@@ -165,7 +165,7 @@ def target_of(target: Path, to: str | None, source: Path) -> tuple[str, Path]:
     )
 
 
-def _into_space(poses: Poses, table: Path | str | None, space: Path | str | None) -> Poses:
+def _into_space(poses: Poses, source: Path, table: Path | str | None, space: Path | str | None) -> Poses:
     rows = load_table(table) if table is not None else None
     wanted = space or (rows.space if rows else "")
     if not wanted:
@@ -174,14 +174,7 @@ def _into_space(poses: Poses, table: Path | str | None, space: Path | str | None
             remedy="give --space, or put a line `# space: NAME` at its top",
         )
     known = load_space(wanted)
-    if rows is None:
-        rows = find_table(poses.keypoints, known)
-    if rows is None:
-        raise UserError(
-            f"no shipped conversion table fits these keypoints ({', '.join(poses.keypoints[:6])}...)",
-            remedy="give --table with a CSV of the rows `source,keypoint`",
-        )
-    return project(poses, rows, known)
+    return project(poses, rows or table_for(poses.keypoints, known, path=source), known)
 
 
 def _report(
