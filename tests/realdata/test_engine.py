@@ -197,3 +197,29 @@ def test_fine_tuning_on_real_labels(shared_data: Path, tmp_path: Path) -> None:
     ).to_json()
     assert told["n_keypoints"] == 24
     assert told["pck"]["0.1"] > 0.4, "three gentle steps do not spoil what the model knew"
+
+
+def test_a_folder_of_photos_of_different_sizes(shared_data: Path, tmp_path: Path) -> None:
+    """Seven photos of six sizes: predicted together as each of them alone."""
+    from napari_superanimal.cli import main
+    from napari_superanimal.jobs.frames import ImageFrames
+    from napari_superanimal.video.folder import images_in
+
+    folder = shared_data / "quad_awa_pose" / "images"
+    files = images_in(folder)
+    sizes = ImageFrames(files).sizes()
+    assert (len(files), len(np.unique(sizes, axis=0))) == (7, 6)
+    words = ["--model", "quadruped-sideview-mini", "--max-individuals", "2", "--no-track", "--device", "cpu"]
+    assert main(["predict", str(folder), *words, "--out", str(tmp_path / "all")]) == 0
+    together = registry.read(tmp_path / "all" / "images_quadruped-sideview-mini.h5")
+    assert [together.image_path(row).name for row in range(7)] == [f.name for f in files]
+    assert together.found.any((1, 2)).sum() >= 5, "most photos show one large animal"
+    for row, file in enumerate(files):
+        out = tmp_path / file.stem
+        assert main(["predict", str(file), *words, "--out", str(out)]) == 0
+        alone = registry.read(out / f"{file.stem}_quadruped-sideview-mini.h5")
+        np.testing.assert_allclose(together.xy[row], alone.xy[0], atol=0.1)
+        known = together.xy[row][together.found[row]]
+        # the box's margin may reach over the border, another photo's size must not
+        assert (known > -0.3 * sizes[row]).all()
+        assert (known < 1.3 * sizes[row]).all()

@@ -99,15 +99,29 @@ def letterbox(frame: npt.NDArray[np.uint8], longest: int, multiple: int = 32) ->
     return (F.pad(image, (0, right, 0, bottom)) if right or bottom else image), scale
 
 
-def letterbox_batch(
+def letterbox_batches(
     frames: Sequence[npt.NDArray[np.uint8]], longest: int, multiple: int = 32
-) -> tuple[Tensor, list[float]]:
-    """`letterbox` of frames of one size: images (N, 3, H, W) uint8, channels last in memory, and scales."""
+) -> list[tuple[list[int], Tensor, list[float]]]:
+    """`letterbox` of frames, as batches of one shape each; frames of one video make a single batch.
+
+    Frames of other shapes are not padded to the largest: what is found in a picture must not depend on which
+    pictures come with it.
+
+    Returns
+    -------
+    list of (rows, images, scales)
+        Which frames these are, images (N, 3, H, W) uint8, channels last in memory, and image pixels per frame
+        pixel.
+    """
     found = [letterbox(frame, longest, multiple) for frame in frames]
-    # torch.stack would turn the memory order around
-    images = torch.empty(
-        (len(found), *found[0][0].shape), dtype=torch.uint8, memory_format=torch.channels_last
-    )
-    for i, (image, _) in enumerate(found):
-        images[i] = image
-    return images, [scale for _, scale in found]
+    of_shape: dict[tuple[int, ...], list[int]] = {}
+    for row, (image, _) in enumerate(found):
+        of_shape.setdefault(tuple(image.shape), []).append(row)
+    batches = []
+    for shape, rows in of_shape.items():
+        # torch.stack would turn the memory order around
+        images = torch.empty((len(rows), *shape), dtype=torch.uint8, memory_format=torch.channels_last)
+        for i, row in enumerate(rows):
+            images[i] = found[row][0]
+        batches.append((rows, images, [found[row][1] for row in rows]))
+    return batches

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.inference.crops import cut_batch, letterbox_batch, to_frame
+from napari_superanimal.inference.crops import cut_batch, letterbox_batches, to_frame
 from napari_superanimal.inference.decode import decode_boxes
 from napari_superanimal.inference.likelihood import likelihood
 from napari_superanimal.inference.pose_pass import pose_pass, symmetry_of
@@ -158,17 +158,21 @@ class Predictor:
         if self._detector is None:
             return [(np.array([[0.0, 0.0, f.shape[1], f.shape[0]]]), np.array([1.0])) for f in frames]
         config = self._detector.config
-        images, scales = letterbox_batch(frames, config.input_size)
-        out = self._detector(self.prepare(images))
-        found = decode_boxes(
-            out.heatmaps.cpu(), out.boxes.cpu(), config.stride, self.max_individuals, self.detector_threshold
-        )
-        results = []
-        for (box, score), scale in zip(found, scales, strict=True):
-            in_frame = box.double().numpy().reshape(-1, 4)
-            in_frame[:, :2] = (in_frame[:, :2] + 0.5) / scale - 0.5
-            in_frame[:, 2:] /= scale
-            results.append((in_frame, score.double().numpy()))
+        results = [(np.empty((0, 4)), np.empty(0))] * len(frames)
+        for rows, images, scales in letterbox_batches(frames, config.input_size):
+            out = self._detector(self.prepare(images))
+            found = decode_boxes(
+                out.heatmaps.cpu(),
+                out.boxes.cpu(),
+                config.stride,
+                self.max_individuals,
+                self.detector_threshold,
+            )
+            for row, (box, score), scale in zip(rows, found, scales, strict=True):
+                in_frame = box.double().numpy().reshape(-1, 4)
+                in_frame[:, :2] = (in_frame[:, :2] + 0.5) / scale - 0.5
+                in_frame[:, 2:] /= scale
+                results[row] = in_frame, score.double().numpy()
         return results
 
     @torch.inference_mode()
@@ -195,7 +199,7 @@ class Predictor:
         return xy, sure
 
     def __call__(self, frames: Sequence[Frame]) -> Predictions:
-        """Boxes, then keypoints, of n frames (H, W, 3) uint8 RGB."""
+        """Boxes, then keypoints, of n frames (H, W, 3) uint8 RGB; they may differ in size."""
         started = time.thread_time()
         detected = self.detect(frames)
         between = time.thread_time()

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import psutil
 import torch
 
-from napari_superanimal.inference.crops import cut_batch, letterbox_batch
+from napari_superanimal.inference.crops import cut_batch, letterbox_batches
 from napari_superanimal.inference.tracks import SlotTracker
 from napari_superanimal.jobs.progress import CancelToken
 
@@ -259,14 +259,16 @@ def forward_fps(predictor: Predictor, frames: list[Frame], workers: int, repeats
     size = predictor._pose.config.input_size
     crops = predictor.prepare(cut_batch([frames[i] for i in owner], flat, predictor.card.context, size)[0])
     detector = predictor._detector
-    images = None
+    pictures = []
     if detector is not None:
-        images = predictor.prepare(letterbox_batch(frames, detector.config.input_size)[0])
+        batches = letterbox_batches(frames, detector.config.input_size)
+        pictures = [predictor.prepare(images) for _, images, _ in batches]
 
     @torch.inference_mode()
     def once(_: int) -> None:
-        if detector is not None and images is not None:
-            detector(images)
+        if detector is not None:
+            for images in pictures:
+                detector(images)
         for start in range(0, len(crops), predictor.batch_size):
             predictor._pose(crops[start : start + predictor.batch_size])
 

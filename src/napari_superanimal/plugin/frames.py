@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from napari_superanimal.errors import UserError
 
@@ -35,15 +34,26 @@ class LazyFrames:
         Gives frame i as (H, W, 3) uint8.
     title : str
         For messages.
+    sizes : (T, 2) int64, optional
+        Width, height of the part of each frame that is picture; the rest, right and below, is padding. Zeros
+        where unknown.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, count: int, size: tuple[int, int], load: Callable[[int], Frame], title: str) -> None:
+    def __init__(
+        self,
+        count: int,
+        size: tuple[int, int],
+        load: Callable[[int], Frame],
+        title: str,
+        sizes: npt.NDArray[np.int64] | None = None,
+    ) -> None:
         width, height = size
         self.shape = (count, height, width, 3)
         self.title = title
+        self.sizes = sizes
         self._load = lru_cache(maxsize=KEPT)(load)
 
     def __len__(self) -> int:
@@ -65,6 +75,12 @@ class LazyFrames:
     def frame(self, index: int) -> Frame:
         """One frame, (H, W, 3)."""
         return self._load(range(len(self))[index])
+
+    def picture(self, index: int) -> Frame:
+        """One frame without its padding."""
+        frame = self.frame(index)
+        width, height = (0, 0) if self.sizes is None else self.sizes[index].tolist()
+        return frame[: height or None, : width or None]
 
     def __getitem__(self, key: Any) -> Frame:
         first, *rest = key if isinstance(key, tuple) else (key,)
@@ -96,17 +112,19 @@ def image_stack(paths: Sequence[Path], sizes: npt.NDArray[np.int64], title: str)
     sizes : (T, 2) int64
         Width, height; zeros where unknown.
     """
+    from napari_superanimal.video import open_video
+
     width, height = (int(v) for v in sizes.max(0)) if len(sizes) else (0, 0)
     width, height = width or 640, height or 480
 
     def load(index: int) -> Frame:
         frame = np.zeros((height, width, 3), np.uint8)
         try:
-            with Image.open(paths[index]) as image:
-                pixels = np.asarray(image.convert("RGB"))[:height, :width]
-        except (OSError, SyntaxError, ValueError):
+            with open_video(paths[index]) as image:
+                pixels = image.frame(0)[:height, :width]
+        except UserError:
             return frame
         frame[: pixels.shape[0], : pixels.shape[1]] = pixels
         return frame
 
-    return LazyFrames(len(paths), (width, height), load, title)
+    return LazyFrames(len(paths), (width, height), load, title, sizes)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_superanimal.errors import UserError
+from napari_superanimal.plugin.frames import LazyFrames
 from napari_superanimal.video import Video
 
 if TYPE_CHECKING:
@@ -53,7 +54,9 @@ class ArrayVideo:
         return self.shape[0]
 
     def frame(self, index: int) -> Frame:
-        """Frame `index`, (H, W, 3) uint8 RGB."""
+        """Frame `index`, (H, W, 3) uint8 RGB; of images that differ in size, without what pads them."""
+        if isinstance(self.data, LazyFrames):
+            return self.data.picture(index)
         return as_rgb(np.asarray(self.data if self.single else self.data[index]), self.rgb, self.limits)
 
     def iter_frames(

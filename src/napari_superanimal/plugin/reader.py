@@ -96,16 +96,26 @@ def read_layers(path: Path) -> list[LayerTuple]:
 
 
 def video_layer(path: Path, name: str | None = None) -> LayerTuple:
-    """A video or a folder of images as a lazy Image layer.
+    """A video or a folder of images as a lazy Image layer; smaller images are padded to the largest.
 
     Raises
     ------
     UserError
         If it cannot be opened.
     """
-    from napari_superanimal.video import open_video
+    from napari_superanimal.video import MixedSizes, open_video
 
-    return _image(open_video(path), name or path.stem, str(path))
+    data: Any
+    try:
+        data = open_video(path)
+    except MixedSizes:
+        from napari_superanimal.jobs.frames import ImageFrames
+        from napari_superanimal.plugin.frames import image_stack
+        from napari_superanimal.video.folder import images_in
+
+        files = images_in(path)
+        data = image_stack(files, ImageFrames(files).sizes(), path.name)
+    return _image(data, name or (path.name if path.is_dir() else path.stem), str(path))
 
 
 def table_layers(path: Path, poses: Poses) -> list[LayerTuple]:

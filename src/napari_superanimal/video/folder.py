@@ -51,6 +51,10 @@ def images_in(folder: Path) -> list[Path]:
     return sorted(images, key=natural_key)
 
 
+class MixedSizes(UserError):
+    """Images that were to be the frames of one video differ in size."""
+
+
 @dataclass(frozen=True)
 class _Picture:
     """One frame: a page of a file."""
@@ -75,8 +79,10 @@ class ImageSource:
 
     Raises
     ------
+    MixedSizes
+        If a file differs in size from the first one.
     UserError
-        If a file is no image, or differs in size from the first one.
+        If a file is no image.
     """
 
     def __init__(self, path: Path, files: Sequence[Path]) -> None:
@@ -94,7 +100,7 @@ class ImageSource:
         self.size = sizes[0]
         for file, size in zip(self.files, sizes, strict=True):
             if size != self.size:
-                raise UserError(
+                raise MixedSizes(
                     f"is {_times(size)} pixels but {self.files[0].name} is {_times(self.size)}",
                     path=file,
                     remedy="put images of different sizes into separate folders",

@@ -127,18 +127,22 @@ def test_folder_of_images_and_single_images(labels: Path, tiny: Path, tmp_path: 
     assert coco.image_path(5).samefile(folder / "img005.png")
 
 
-def test_images_of_different_sizes(tiny: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("detector", ["model", "whole-frame"])
+def test_images_of_different_sizes(detector: str, tiny: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for name, size in (("a.png", (64, 80, 3)), ("b.jpg", (90, 50, 3))):
         Image.fromarray(rng.integers(0, 255, size, dtype=np.uint8)).save(tmp_path / name)
     out = tmp_path / "out"
-    words = ("--detector", "whole-frame")
+    words = ("--detector", detector, "--annotate", "--json", tmp_path / "result.json")
     assert run("predict", tmp_path / "a.png", tmp_path / "b.jpg", "--model", tiny, "--out", out, *words) == 0
-    poses = registry.read(out / f"{tmp_path.name}_tiny_whole-frame.h5")
+    scorer = "tiny" if detector == "model" else "tiny_whole-frame"
+    poses = registry.read(out / f"{tmp_path.name}_{scorer}.h5")
     assert [poses.image_path(row).name for row in range(2)] == ["a.png", "b.jpg"]
     known = poses.xy[:, 0][:, poses.found.any((0, 1))]
     # within the picture, or the crop's margin around it
     assert ((known[0] > -20) & (known[0] < (100, 100))).all()
+    drawn = out / f"{tmp_path.name}_{scorer}_annotated"
+    assert [Image.open(p).size for p in sorted(drawn.iterdir())] == [(80, 64), (50, 90)]
 
 
 def test_inputs_that_share_a_name_are_refused(

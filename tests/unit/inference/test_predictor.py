@@ -12,6 +12,7 @@ import torch
 from napari_superanimal.errors import UserError
 from napari_superanimal.inference.crops import letterbox
 from napari_superanimal.inference.predictor import Predictor, pick_device
+from napari_superanimal.inference.stream import forward_fps
 from napari_superanimal.keypoints import load_space
 from napari_superanimal.models.networks import standardise
 from napari_superanimal.poses import facing
@@ -107,6 +108,21 @@ def test_batches_do_not_change_answers(tiny_model: Callable[..., LoadedModel]) -
     together = Predictor(model, device="cpu", batch_size=3)(frames)
     np.testing.assert_allclose(together.xy, np.concatenate([p.xy for p in alone]), atol=2e-3)
     np.testing.assert_allclose(together.likelihood, np.concatenate([p.likelihood for p in alone]), atol=1e-5)
+
+
+def test_frames_of_different_sizes_are_what_each_is_alone(tiny_model: Callable[..., LoadedModel]) -> None:
+    """Photos of all shapes in one batch: wide, tall, small, square, and two of one size."""
+    model = tiny_model()
+    shapes = [(48, 64), (96, 40), (20, 30), (64, 64), (48, 64)]
+    frames = [noise(1, h, w, seed=i)[0] for i, (h, w) in enumerate(shapes)]
+    predictor = Predictor(model, max_individuals=2, device="cpu")
+    together = predictor(frames)
+    assert np.isfinite(together.box_scores[:, 0]).all()
+    for i, frame in enumerate(frames):
+        alone = predictor([frame])
+        np.testing.assert_allclose(together.boxes[i], alone.boxes[0], atol=1e-3)
+        np.testing.assert_allclose(together.xy[i], alone.xy[0], atol=2e-3)
+    assert forward_fps(predictor, frames, workers=1, repeats=1) > 0
 
 
 def test_another_model_s_detector(tiny_model: Callable[..., LoadedModel]) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.plugin.conventions import OURS
+from napari_superanimal.plugin.image_source import open_source
 from napari_superanimal.plugin.layers import layer_to_poses
 from napari_superanimal.plugin.reader import find_video, get_reader, read_path
 from napari_superanimal.plugin.sample_data import open_field, open_field_with_truth
@@ -63,6 +64,26 @@ def test_video(video: Path) -> None:
     assert layer.rgb
     assert layer.metadata[OURS]["video"] == str(video)
     assert abs(int(layer.data[7][5, 5, 0]) - 140) < 6
+
+
+def test_a_folder_of_images_of_different_sizes(tmp_path: Path) -> None:
+    folder = tmp_path / "photos.2024"
+    folder.mkdir()
+    for number, (width, height, grey) in enumerate([(40, 30, 50), (20, 60, 100), (40, 30, 200)], 8):
+        Image.new("L", (width, height), grey).save(folder / f"p{number}.png")
+    Image.fromarray(np.full((30, 40), 1000, np.uint16)).save(folder / "p11.png")
+    assert get_reader(str(folder)) is not None
+    (layer,) = create(folder)
+    assert layer.name == "photos.2024"
+    # p8, p9, p10, p11: each at the top left, black around it
+    assert layer.data.shape == (4, 60, 40, 3)
+    assert [int(layer.data[i][0, 0, 0]) for i in range(4)] == [50, 100, 200, 249]
+    assert (layer.data[1][:, 20:] == 0).all()
+    assert (layer.data[0][30:] == 0).all()
+    # what is predicted on has no padding
+    source = open_source(layer)
+    assert [source.frame(i).shape[:2] for i in range(4)] == [(30, 40), (60, 20), (30, 40), (30, 40)]
+    assert [f.shape[:2] for _, f in source.iter_frames(1, 3)] == [(60, 20), (30, 40)]
 
 
 def test_predictions_find_their_video(video: Path) -> None:
