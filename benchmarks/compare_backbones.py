@@ -22,7 +22,7 @@ from napari_superanimal.models.networks import NetworkConfig, PoseNet
 from napari_superanimal.training.config import TrainConfig, read_config
 from napari_superanimal.training.datasets import load_datasets
 from napari_superanimal.training.samples import gather_pose_samples
-from napari_superanimal.training.train import known_keypoints, train_pose
+from napari_superanimal.training.train import known_keypoints, train_pose, with_scenery
 
 if TYPE_CHECKING:
     from napari_superanimal.jobs.progress import Progress
@@ -63,6 +63,7 @@ def compare(config: TrainConfig, data: Path, names: list[str], steps: int) -> li
     cut = {"input_size": size, "context": config.context, "side_canonical": config.side_canonical}
     samples = gather_pose_samples(training, space, weights=weights, **cut)
     held = gather_pose_samples(validation, space, **cut)
+    samples, scenery = with_scenery(real, space, samples, training)
     rows = []
     for name in names:
         network = NetworkConfig(**{**config.pose.network.to_json(), **CANDIDATES[name]})
@@ -75,9 +76,8 @@ def compare(config: TrainConfig, data: Path, names: list[str], steps: int) -> li
 
         started = time.process_time()
         with tempfile.TemporaryDirectory() as folder:
-            net = train_pose(
-                replace(real, pose=stage), space, channels, samples, held, Path(folder), tell, None, False
-            )
+            trial = replace(real, pose=stage)
+            net = train_pose(trial, space, channels, samples, held, scenery, Path(folder), tell, None, False)
         row = {
             "backbone": name,
             "parameters_m": sum(p.numel() for p in net.parameters()) / 1e6,

@@ -22,7 +22,8 @@ def boxes_from_keypoints(
 ) -> npt.NDArray[np.float64]:
     """Boxes (..., 4) around keypoints (..., K, 2), px; NaN where no keypoint is finite.
 
-    `image_sizes` (..., 2), width and height, clips the boxes to the image; zeros mean unknown.
+    `image_sizes` (..., 2), width and height, clips the boxes to the image; zeros mean unknown. Without `margin`
+    boxes are tight.
     """
     finite = np.isfinite(xy).all(-1, keepdims=True)
     low = np.where(finite, xy, np.inf).min(-2)
@@ -30,7 +31,7 @@ def boxes_from_keypoints(
     nothing = ~finite.any(-1).any(-1)
     low[nothing], high[nothing] = np.nan, np.nan
     # at least a few pixels, so that one lone keypoint still has a box
-    pad = np.maximum(margin * (high - low).max(-1, keepdims=True), 4.0)
+    pad = np.maximum(margin * (high - low).max(-1, keepdims=True), 4.0) if margin > 0 else 0.0
     low, high = low - pad, high + pad
     if image_sizes is not None:
         limit = np.where(image_sizes > 0, image_sizes - 1.0, np.inf)

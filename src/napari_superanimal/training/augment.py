@@ -6,9 +6,12 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from napari_superanimal.poses.boxes import KEYPOINT_MARGIN, boxes_from_keypoints
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,10 @@ class Augmentation:
         Mirror half of the samples.
     photometric : float
         Strength of colour, light, blur, noise and occlusion; 0 switches them off.
+    background : float
+        Share of samples that are put before another background; needs silhouettes.
+    neighbour : float
+        Share of samples that get another animal of the batch behind them; needs silhouettes.
     """
 
     rotation: float = 180.0
@@ -34,6 +41,8 @@ class Augmentation:
     shift: float = 0.1
     flip: bool = True
     photometric: float = 1.0
+    background: float = 0.0
+    neighbour: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -49,9 +58,13 @@ class Affines:
 
 
 def draw_affines(
-    n: int, out_size: int, aug: Augmentation, rng: np.random.Generator, zoom: float = 1.0
+    n: int,
+    out_size: int,
+    aug: Augmentation,
+    rng: np.random.Generator,
+    zoom: float | npt.NDArray[np.float64] = 1.0,
 ) -> Affines:
-    """Random maps; `zoom` is the scale that shows a stored pixel at its usual size."""
+    """Random maps; `zoom`, one for all or (n,), is the scale that shows a stored pixel at its usual size."""
     angle = np.deg2rad(rng.uniform(-aug.rotation, aug.rotation, n))
     scale = zoom * np.exp(rng.uniform(-math.log(aug.scale), math.log(aug.scale), n))
     mirrored = (rng.random(n) < 0.5) & aug.flip
@@ -67,13 +80,13 @@ def draw_affines(
 
 
 def warp_images(images: Tensor, affines: Affines, out_size: int) -> Tensor:
-    """Images (N, 3, S, S) to (N, 3, out_size, out_size) float32 0..255, bilinear, black outside."""
-    n, _, size, _ = images.shape
+    """Images (N, C, S, S) to (N, C, out_size, out_size) float32 0..255, bilinear, black outside."""
+    n, channels, size, _ = images.shape
     inverse = torch.linalg.inv(affines.matrix)
     # grid_sample wants normalised coordinates of the stored image for every shown pixel
     offset = -(inverse @ affines.shift[..., None]) * (2.0 / size)
     theta = torch.cat([inverse * (out_size / size), offset], dim=-1)
-    grid = F.affine_grid(theta, [n, 3, out_size, out_size], align_corners=False)
+    grid = F.affine_grid(theta, [n, channels, out_size, out_size], align_corners=False)
     return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
@@ -81,6 +94,21 @@ def warp_points(xy: Tensor, affines: Affines, size: int, out_size: int) -> Tenso
     """Points (N, P, 2) px of the stored images to px of the shown ones; NaN stays NaN."""
     centred = xy + 0.5 - size / 2
     return centred @ affines.matrix.transpose(1, 2) + affines.shift[:, None] + out_size / 2 - 0.5
+
+
+def warp_boxes(
+    hulls: npt.NDArray[np.float32], given: bool, affines: Affines, n: int, size: int, out_size: int
+) -> Tensor:
+    """Boxes (M, 4) px of a picture after the n-th map, drawn anew around the moved points (M, P, 2).
+
+    Around a given box's points it is drawn tightly, around keypoints with the usual margin.
+    """
+    one = Affines(affines.matrix[n : n + 1], affines.shift[n : n + 1], affines.mirrored[n : n + 1])
+    points = warp_points(torch.from_numpy(hulls).reshape(1, -1, 2), one, size, out_size)[0]
+    boxes = boxes_from_keypoints(
+        points.reshape(hulls.shape).double().numpy(), margin=0.0 if given else KEYPOINT_MARGIN
+    )
+    return torch.from_numpy(boxes[np.isfinite(boxes).all(-1)]).float()
 
 
 def photometric(images: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
@@ -117,6 +145,8 @@ def photometric(images: Tensor, strength: float, rng: np.random.Generator) -> Te
 
     for i in np.flatnonzero(rng.random(n) < 0.3 * strength):
         height, width = (rng.uniform(0.05, 0.3, 2) * size).astype(int)
+        if rng.random() < 0.5:  # a post or a rail
+            height, width = (size, max(width // 5, 2)) if rng.random() < 0.5 else (max(height // 5, 2), size)
         top, left = (rng.uniform(0, 0.9, 2) * size).astype(int)
         x[i, :, top : top + height, left : left + width] = float(rng.random())
     return x.clamp(0, 1) * 255.0

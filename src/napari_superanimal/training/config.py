@@ -12,6 +12,7 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.models.networks import NetworkConfig
 from napari_superanimal.training.augment import Augmentation
 from napari_superanimal.training.loop import LoopConfig
+from napari_superanimal.training.silhouettes import Outline
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class TrainConfig:
         The datasets that are left out in turn; empty means each of them.
     masking : bool
         False trains undefined keypoints as absent: for comparison only.
+    outline : Outline or None
+        How keypoints draw the animal, for the augmentations that need silhouettes.
     card : dict
         Fields of the model card.
     folder : Path
@@ -97,6 +100,7 @@ class TrainConfig:
     leave_one_out: int = 0
     leave_out: tuple[str, ...] = ()
     masking: bool = True
+    outline: Outline | None = None
     card: dict[str, Any] = field(default_factory=dict)
     folder: Path = Path()
 
@@ -123,6 +127,7 @@ def read_config(path: Path) -> TrainConfig:
             leave_one_out=int(data.get("leave_one_out", 0)),
             leave_out=tuple(data.get("leave_out", ())),
             masking=bool(data.get("masking", True)),
+            outline=Outline.from_json(data["outline"]) if data.get("outline") else None,
             card=dict(data.get("card", {})),
             folder=path.parent,
         )

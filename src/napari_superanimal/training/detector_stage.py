@@ -10,51 +10,74 @@ from torch import Tensor, nn
 
 from napari_superanimal.inference.decode import decode_boxes, iou
 from napari_superanimal.models.networks import DetectorNet, NetworkConfig, standardise
-from napari_superanimal.poses.boxes import KEYPOINT_MARGIN, boxes_from_keypoints
 from napari_superanimal.training.augment import (
-    Affines,
     Augmentation,
     draw_affines,
     photometric,
+    warp_boxes,
     warp_images,
-    warp_points,
 )
+from napari_superanimal.training.scenery import Scenery, compose_scenes
 from napari_superanimal.training.targets import box_targets, detector_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from napari_superanimal.training.samples import ImageSamples
+    from napari_superanimal.training.samples import ImageSamples, PoseSamples
+
+#: Share of a box that must lie in the picture for its animal to be learned.
+LEAST_LEFT = 0.2
 
 
-def warp_boxes(hull: np.ndarray, given: bool, affines: Affines, n: int, size: int) -> Tensor:
-    """Boxes (M, 4) px of a picture after the n-th map, drawn anew around the turned points (M, P, 2)."""
-    one = Affines(affines.matrix[n : n + 1], affines.shift[n : n + 1], affines.mirrored[n : n + 1])
-    points = warp_points(torch.from_numpy(hull).reshape(1, -1, 2), one, size, size)[0].reshape(hull.shape)
-    boxes = boxes_from_keypoints(points.double().numpy(), margin=0.0 if given else KEYPOINT_MARGIN)
-    return torch.from_numpy(boxes[np.isfinite(boxes).all(-1)]).float()
+def inside(boxes: Tensor, size: int) -> Tensor:
+    """Boxes (M, 4) cut at the border of the picture, without those of which hardly anything is left."""
+    low = boxes[:, :2].clamp(0, size - 1)
+    high = (boxes[:, :2] + boxes[:, 2:]).clamp(0, size - 1)
+    left = (high - low).prod(-1) > LEAST_LEFT * boxes[:, 2:].prod(-1)
+    return torch.cat([low, high - low], dim=-1)[left]
 
 
 def detector_batches(
-    samples: ImageSamples, config: NetworkConfig, augmentation: Augmentation, batch_size: int
+    samples: ImageSamples,
+    config: NetworkConfig,
+    augmentation: Augmentation,
+    batch_size: int,
+    precision: str = "fp32",
+    animals: PoseSamples | None = None,
+    scenery: Scenery | None = None,
 ) -> Callable[[nn.Module, np.random.Generator], Tensor]:
-    """A function that draws a batch and gives its loss."""
+    """A function that draws a batch and gives its loss.
+
+    With cut-out `animals` and `scenery`, the share `augmentation.background` of every batch is composed scenes.
+    """
     weight = samples.weight.astype(np.float64)
     chance = weight / weight.sum()
     size = config.input_size
+    composed = 0
+    if animals is not None and scenery is not None:
+        composed = round(augmentation.background * batch_size)
+        among = animals.weight.astype(np.float64) / animals.weight.sum(dtype=np.float64)
 
     def loss(network: nn.Module, rng: np.random.Generator) -> Tensor:
-        index = rng.choice(len(samples), batch_size, p=chance)
-        affines = draw_affines(batch_size, size, augmentation, rng, zoom=0.9)
+        real = batch_size - composed
+        index = rng.choice(len(samples), real, p=chance)
+        affines = draw_affines(real, size, augmentation, rng, zoom=0.9)
         images = warp_images(samples.images[torch.from_numpy(index)], affines, size)
         boxes = [
-            warp_boxes(samples.hulls[i], bool(samples.given[i]), affines, n, size)
+            warp_boxes(samples.hulls[i], bool(samples.given[i]), affines, n, size, size)
             for n, i in enumerate(index)
         ]
+        if composed:
+            assert animals is not None
+            assert scenery is not None
+            more, theirs = compose_scenes(animals, scenery, among, composed, size, augmentation, rng)
+            images, boxes = torch.cat([images, more]), boxes + theirs
+        boxes = [inside(each, size) for each in boxes]
         images = standardise(photometric(images, augmentation.photometric, rng))
         heat, values, near = box_targets(boxes, config.stride, size // config.stride)
-        out = network(images.to(memory_format=torch.channels_last))
-        return detector_loss(out.heatmaps, out.boxes, heat, values, near)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            out = network(images.to(memory_format=torch.channels_last))
+        return detector_loss(out.heatmaps.float(), out.boxes.float(), heat, values, near)
 
     return loss
 

@@ -18,12 +18,14 @@ from napari_superanimal.training.augment import (
     warp_images,
     warp_points,
 )
+from napari_superanimal.training.scenery import warp_into_scenes
 from napari_superanimal.training.targets import keypoint_targets, pose_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_superanimal.training.samples import PoseSamples
+    from napari_superanimal.training.scenery import Scenery
 
 
 def pose_batches(
@@ -34,6 +36,8 @@ def pose_batches(
     *,
     swap: npt.NDArray[np.int64] | None,
     masking: bool = True,
+    scenery: Scenery | None = None,
+    precision: str = "fp32",
 ) -> Callable[[nn.Module, np.random.Generator], Tensor]:
     """A function that draws a batch and gives its loss.
 
@@ -43,6 +47,10 @@ def pose_batches(
         Channels that trade places when a crop is mirrored; None where channels mean near and far.
     masking : bool
         False trains undefined keypoints as absent (the paper's naive baseline).
+    scenery : Scenery or None
+        Backgrounds; None leaves every animal where it is, as do samples without silhouettes.
+    precision : str
+        As in `LoopConfig`.
     """
     weight = samples.weight.astype(np.float64)
     chance = weight / weight.sum()
@@ -57,7 +65,13 @@ def pose_batches(
     def loss(network: nn.Module, rng: np.random.Generator) -> Tensor:
         index = torch.from_numpy(rng.choice(len(crops), batch_size, p=chance))
         affines = draw_affines(batch_size, config.input_size, augmentation, rng)
-        images = warp_images(crops[index], affines, config.input_size)
+        if scenery is None or samples.silhouettes is None:
+            images = warp_images(crops[index], affines, config.input_size)
+        else:
+            cut_out = samples.silhouettes[index]
+            images = warp_into_scenes(
+                crops[index], cut_out, scenery, affines, config.input_size, augmentation, rng
+            )
         points = warp_points(xy[index], affines, size, config.input_size)
         codes = visibility[index]
         if exchange is not None:
@@ -68,8 +82,9 @@ def pose_batches(
         heat, shift, counts = keypoint_targets(
             points, codes, config.stride, config.input_size // config.stride
         )
-        out = network(images.to(memory_format=torch.channels_last))
-        return pose_loss(out.heatmaps, out.offsets, heat, shift, counts)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            out = network(images.to(memory_format=torch.channels_last))
+        return pose_loss(out.heatmaps.float(), out.offsets.float(), heat, shift, counts)
 
     return loss
 

@@ -43,6 +43,12 @@ class PoseSamples:
         Pixels of the frame per pixel of the crop.
     extent : (N,) float32, px of the frame
         Square root of the box's area, which PCK is relative to.
+    hulls : tuple of (P, 2) float32, px of the stored crop
+        Points that the animal's box is drawn around, as in `ImageSamples`.
+    given : (N,) bool
+        Boxes came with the dataset.
+    silhouettes : (N, 1, S, S) uint8 or None
+        255 on the animal, where augmentation needs to know.
     """
 
     crops: Tensor
@@ -53,6 +59,9 @@ class PoseSamples:
     rows: npt.NDArray[np.int64]
     pixel: npt.NDArray[np.float32]
     extent: npt.NDArray[np.float32]
+    hulls: tuple[npt.NDArray[np.float32], ...]
+    given: npt.NDArray[np.bool_]
+    silhouettes: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.crops)
@@ -95,6 +104,9 @@ def pick(samples: PoseSamples, index: npt.NDArray[np.int64]) -> PoseSamples:
         samples.rows[index],
         samples.pixel[index],
         samples.extent[index],
+        tuple(samples.hulls[i] for i in index),
+        samples.given[index],
+        None if samples.silhouettes is None else samples.silhouettes[torch.from_numpy(index)],
     )
 
 
@@ -165,7 +177,8 @@ def gather_pose_samples(
     crops = torch.empty((len(keep), 3, size, size), dtype=torch.uint8)
     xy = np.empty((len(keep), len(space), 2), np.float64)
     pixel, extent = np.empty(len(keep), np.float32), np.empty(len(keep), np.float32)
-    sources = []
+    sources, hulls = [], []
+    given = np.asarray(np.isfinite(poses.boxes[keep[:, 0], keep[:, 1]]).all(-1))
     last, frame = -1, np.empty(0, np.uint8)
     for n, (row, animal) in enumerate(keep):
         if row != last:
@@ -175,6 +188,8 @@ def gather_pose_samples(
         pixel[n] = square[2] / size
         extent[n] = np.sqrt(np.prod(boxed.boxes[row, animal, 2:]))
         xy[n] = to_crop(boxed.xy[row, animal][None], np.array([square]), size)[0]
+        hull = octagons(boxed.boxes[row, animal][None]) if given[n] else boxed.xy[row, animal][None]
+        hulls.append(to_crop(hull, np.array([square]), size)[0].astype(np.float32))
         sources.append(poses.sources[row] if poses.sources else "")
         if on_row is not None:
             on_row(n + 1, len(keep))
@@ -182,7 +197,18 @@ def gather_pose_samples(
     if side_canonical:
         xy, visibility = canonical_sides(xy, visibility, space)
     weight = np.array([(weights or {}).get(s, 1.0) for s in sources], np.float32)
-    return PoseSamples(crops, xy.astype(np.float32), visibility, weight, tuple(sources), keep, pixel, extent)
+    return PoseSamples(
+        crops,
+        xy.astype(np.float32),
+        visibility,
+        weight,
+        tuple(sources),
+        keep,
+        pixel,
+        extent,
+        tuple(hulls),
+        given,
+    )
 
 
 def gather_image_samples(

@@ -32,6 +32,8 @@ from napari_superanimal.training.samples import (
     pick,
     read_image,
 )
+from napari_superanimal.training.scenery import Scenery, gather_scenery
+from napari_superanimal.training.silhouettes import gather_silhouettes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,10 +41,13 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from napari_superanimal.training.augment import Augmentation
     from napari_superanimal.training.config import TrainConfig
 
 POSE_CHECKPOINT = "pose.checkpoint.pt"
 DETECTOR_CHECKPOINT = "detector.checkpoint.pt"
+#: Background pieces that are kept in memory.
+SCENES = 600
 
 
 def train(
@@ -97,6 +102,7 @@ def train(
         weights=weights,
         reader=reader,
     )
+    samples, scenery = with_scenery(config, space, samples, training, reader, tell)
     held = None
     if validation.found.any():
         held = gather_pose_samples(
@@ -107,7 +113,7 @@ def train(
             side_canonical=config.side_canonical,
         )
     channels = [k for i, k in enumerate(space.keypoints) if (samples.visibility[:, i] > 0).any()]
-    pose = train_pose(config, space, channels, samples, held, out, tell, token, resume)
+    pose = train_pose(config, space, channels, samples, held, scenery, out, tell, token, resume)
 
     detector = None
     if config.detector is not None:
@@ -121,7 +127,15 @@ def train(
         torch.manual_seed(loop.seed)
         trained = run(
             DetectorNet(config.detector.network),
-            detector_batches(images, config.detector.network, config.detector.augmentation, loop.batch_size),
+            detector_batches(
+                images,
+                config.detector.network,
+                config.detector.augmentation,
+                loop.batch_size,
+                loop.precision,
+                samples,
+                scenery,
+            ),
             loop,
             validate=check,
             checkpoint=out / DETECTOR_CHECKPOINT,
@@ -135,7 +149,7 @@ def train(
     card = make_card(config, space, channels, training)
     tensors: dict[str, Tensor] = {}
     if config.leave_one_out and held is not None:
-        tensors, figures = calibrate(config, space, channels, pose, samples, held, out, tell, token)
+        tensors, figures = calibrate(config, space, channels, pose, samples, held, scenery, out, tell, token)
         card = replace(card, calibration=figures, threshold=figures["threshold"])
     save_model(card, pose, detector, out, calibration=tensors)
     return out
@@ -148,6 +162,7 @@ def calibrate(
     pose: PoseNet,
     samples: PoseSamples,
     held: PoseSamples,
+    scenery: Scenery | None,
     out: Path,
     tell: ProgressCallback,
     token: CancelToken | None,
@@ -178,6 +193,7 @@ def calibrate(
             channels,
             rest,
             kept if len(kept) else None,
+            scenery.without(name) if scenery is not None else None,
             out / f"without-{name}",
             tell,
             token,
@@ -197,6 +213,7 @@ def train_pose(
     channels: list[str],
     samples: PoseSamples,
     held: PoseSamples | None,
+    scenery: Scenery | None,
     out: Path,
     tell: ProgressCallback,
     token: CancelToken | None,
@@ -216,6 +233,8 @@ def train_pose(
             loop.batch_size,
             swap=None if config.side_canonical else np.array(symmetry.mirror),
             masking=config.masking,
+            scenery=scenery,
+            precision=loop.precision,
         ),
         loop,
         validate=None if held is None else pose_validator(select(held, chosen), config.context, symmetry),
@@ -227,6 +246,38 @@ def train_pose(
     )
     assert isinstance(trained, PoseNet)
     return trained
+
+
+def with_scenery(
+    config: TrainConfig,
+    space: KeypointSpace,
+    samples: PoseSamples,
+    training: Poses,
+    reader: FrameReader = read_image,
+    tell: ProgressCallback = lambda _: None,
+) -> tuple[PoseSamples, Scenery | None]:
+    """Samples with silhouettes, and backgrounds, where the recipe's augmentation asks for them.
+
+    Raises
+    ------
+    UserError
+        If it does, and the recipe has no outline.
+    """
+    if not any(a.background or a.neighbour for a in augmentations(config)):
+        return samples, None
+    if config.outline is None:
+        raise UserError(
+            f"recipe {config.name!r} asks for other backgrounds, but does not say how keypoints draw the animal",
+            remedy="add `outline`, see docs/training.md",
+        )
+    tell(Progress(0, 0, message="cutting the animals out"))
+    cut_out = replace(samples, silhouettes=gather_silhouettes(samples, space, config.outline))
+    return cut_out, gather_scenery(training, reader, SCENES, config.pose.loop.seed)
+
+
+def augmentations(config: TrainConfig) -> list[Augmentation]:
+    """Of the pose network and, if there is one, of the detector."""
+    return [stage.augmentation for stage in (config.pose, config.detector) if stage is not None]
 
 
 def known_keypoints(poses: Poses, space: KeypointSpace) -> set[str]:

@@ -119,7 +119,7 @@ def test_boxes_hold_the_keypoints_with_a_margin() -> None:
     xy = np.array([[10.0, 20.0], [50.0, 30.0], [np.nan, np.nan]])
     # the longer side is 40 px: 10 px on each side
     np.testing.assert_allclose(boxes_from_keypoints(xy), [0.0, 10.0, 60.0, 30.0])
-    np.testing.assert_allclose(boxes_from_keypoints(xy, margin=0.0), [6.0, 16.0, 48.0, 18.0])
+    np.testing.assert_allclose(boxes_from_keypoints(xy, margin=0.0), [10.0, 20.0, 40.0, 10.0])
     np.testing.assert_allclose(boxes_from_keypoints(xy, np.array([56, 25])), [0.0, 10.0, 55.0, 14.0])
     np.testing.assert_allclose(boxes_from_keypoints(xy, np.array([0, 0])), [0.0, 10.0, 60.0, 30.0])
 

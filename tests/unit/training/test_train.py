@@ -41,10 +41,13 @@ datasets:
 pose:
   network: &net
     {backbone: resnet10t, backbone_args: {channels: [8, 8, 16, 16], stem_width: 8}, width: 8, input_size: 32}
+  augmentation: {background: 0.5, neighbour: 0.3}
   loop: {steps: 3, batch_size: 4, validate_every: 2, seed: 1}
 detector:
   network: {<<: *net, stride: 8, input_size: 64}
-  loop: {steps: 2, batch_size: 2, validate_every: 2, seed: 1}
+  augmentation: {background: 0.5}
+  loop: {steps: 2, batch_size: 4, validate_every: 2, seed: 1}
+outline: {body: [left_ear, right_ear, tail_base], lines: [[nose, tail_base], [nose, head_midpoint]], reach: 0.3}
 leave_one_out: 2
 card: {title: Two labs, view: top view, licence: CC BY 4.0}
 """
@@ -126,6 +129,32 @@ def test_masking_is_what_keeps_undefined_keypoints_out(data: Path, tmp_path: Pat
     assert masked.card.recipe["masking"]
     assert not naive.card.recipe["masking"]
     assert not torch.equal(masked.pose.heatmaps.weight, naive.pose.heatmaps.weight)
+
+
+def test_other_backgrounds_need_an_outline(data: Path, tmp_path: Path) -> None:
+    config = replace(read_config(data / "recipe.yaml"), outline=None)
+    with pytest.raises(UserError, match="outline"):
+        train(config, data, tmp_path / "out")
+
+
+def test_half_precision_learns_the_same(data: Path, tmp_path: Path) -> None:
+    """Computed in bfloat16, the first steps lose about what exact ones lose, and weights stay float32."""
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        config = read_config(data / "recipe.yaml")
+        loop = replace(config.pose.loop, precision=precision)
+        config = replace(config, detector=None, leave_one_out=0, pose=replace(config.pose, loop=loop))
+        told: list[float] = []
+        train(
+            config,
+            data,
+            tmp_path / precision,
+            on_progress=lambda p, told=told: told.append(p.values["loss"]) if "loss" in p.values else None,
+        )
+        losses[precision] = told[-1]
+        assert all(v.dtype == torch.float32 for v in load_model(tmp_path / precision).pose.parameters())
+    assert losses["bf16"] != losses["fp32"]
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
 
 
 def test_data_that_are_not_there(data: Path, tmp_path: Path) -> None:
