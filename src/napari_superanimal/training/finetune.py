@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.inference.pose_pass import Symmetry, symmetry_of
 from napari_superanimal.jobs.progress import CancelToken, Progress, ProgressCallback
-from napari_superanimal.keypoints import ConversionTable, KeypointSpace, space_from_names
-from napari_superanimal.keypoints.table import SIDE
+from napari_superanimal.keypoints import write_table
 from napari_superanimal.models.card import ModelCard
 from napari_superanimal.models.load import LoadedModel, save_model
 from napari_superanimal.models.networks import PoseNet, reset_head
+from napari_superanimal.training import distributed
 from napari_superanimal.training.augment import Augmentation
+from napari_superanimal.training.detector_update import update_detector
 from napari_superanimal.training.loop import LoopConfig, run
 from napari_superanimal.training.modes import MODES
 from napari_superanimal.training.pose_stage import pose_batches, predict_samples
+from napari_superanimal.training.replay import THRESHOLD, ReplayCounts, replay_labels
 from napari_superanimal.training.samples import (
     FrameReader,
     PoseSamples,
@@ -29,13 +32,69 @@ from napari_superanimal.training.samples import (
     pick,
     read_image,
 )
+from napari_superanimal.training.sampling import balanced
 from napari_superanimal.training.train import POSE_CHECKPOINT, require_empty
+from napari_superanimal.training.vocabulary import (
+    join_vocabularies,
+    one_sided,
+    origin,
+    others,
+    restrict,
+    user_space,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from napari_superanimal.keypoints import ConversionTable, KeypointSpace
     from napari_superanimal.poses import Poses
+
+#: What the user's names became, in the folder of a model that kept the old ones.
+TABLE_FILE = "table.csv"
+#: A keypoint that the starting model was sure of is kept if the new model finds it with this confidence ...
+SURE = 0.5
+#: ... within this distance, in units of the animal's size.
+KEPT_WITHIN = 0.1
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a fine-tuning learns.
+
+    Attributes
+    ----------
+    space : KeypointSpace
+        Of the new model.
+    channels : tuple of str
+        The new model's keypoints.
+    come_from : tuple of (str or None)
+        The old model's channel that each starts from.
+    samples : PoseSamples
+        Keypoints are `channels`.
+    human : (N, K) bool
+        Labelled by a person, not filled in.
+    canonical : bool
+        Paired channels mean near and far.
+    labels : Poses
+        What the samples were cut from.
+    mapped : tuple of str
+        Keypoints of the old model that the user labelled.
+    table : ConversionTable or None
+        What the user's names became; None where they stayed.
+    counts : ReplayCounts or None
+    """
+
+    space: KeypointSpace
+    channels: tuple[str, ...]
+    come_from: tuple[str | None, ...]
+    samples: PoseSamples
+    human: npt.NDArray[np.bool_]
+    canonical: bool
+    labels: Poses
+    mapped: tuple[str, ...]
+    table: ConversionTable | None = None
+    counts: ReplayCounts | None = None
 
 
 def finetune(
@@ -49,28 +108,45 @@ def finetune(
     name: str | None = None,
     validation: float = 0.2,
     batch_size: int = 8,
+    accumulate: int = 1,
     seed: int = 0,
+    replay_threshold: float = THRESHOLD,
+    absent: bool = False,
+    balance: bool = False,
+    train_detector: bool = True,
+    hold_out: bool = True,
     on_progress: ProgressCallback | None = None,
     token: CancelToken | None = None,
     resume: bool = False,
     reader: FrameReader = read_image,
 ) -> Path:
-    """Fine-tune on labelled images; writes a model folder whose keypoints are the user's.
+    """Fine-tune on labelled images; writes a model folder.
 
     Parameters
     ----------
     poses : Poses
         Labelled images under the user's own keypoint names.
     model : LoadedModel
-        The model to start from; its detector is taken over as it is.
-    mode : {"naive", "backbone", "scratch"}
-        Which weights are taken over: all, with the channels of keypoints that the table maps; all but the head;
+        The model to start from.
+    mode : {"replay", "naive", "backbone", "scratch"}
+        "replay" keeps the model's keypoints and adds those that it never knew; the others give a model of the
+        user's keypoints, from all weights of the channels that the table maps, from all but the head, or from
         none (paper, Methods; spec section 5).
     table : ConversionTable, optional
         User's keypoint -> keypoint of the model's space; by default equal names.
     validation : float
         Share of labelled images held out for the error that is shown: the last ones in order, since neighbouring
         frames look alike.
+    accumulate : int
+        Batches per step.
+    replay_threshold, absent
+        As in `training.replay.replay_labels`.
+    balance : bool
+        Draw every source dataset equally often.
+    train_detector : bool
+        Train the detector, too, where it finds less than 90 % of the labelled animals; False takes it over as it is.
+    hold_out : bool
+        False learns from every image and checks on none, for those who measure elsewhere.
 
     Raises
     ------
@@ -83,73 +159,53 @@ def finetune(
         raise UserError(f"unknown fine-tuning mode {mode!r}", remedy=f"use one of {', '.join(MODES)}")
     require_empty(out, resume)
     tell = on_progress or (lambda _: None)
-    labelled = np.flatnonzero(poses.found.any((1, 2)))
-    if len(labelled) < 2:
-        raise UserError(
-            f"{len(labelled)} labelled image(s): too few to learn from and to check on",
-            path=poses.root,
-            remedy="label at least two frames, better ten or more",
-        )
-    poses = poses.take(labelled)
-    names = [k for i, k in enumerate(poses.keypoints) if poses.found[..., i].any()]
-    source_of = origin(names, model, table)
-    space = user_space(names, source_of, model)
-    kept = np.array([poses.keypoints.index(k) for k in names])
-    poses = replace(
-        poses,
-        keypoints=tuple(names),
-        xy=poses.xy[:, :, kept],
-        visibility=poses.visibility[:, :, kept],
-        likelihood=poses.likelihood[:, :, kept],
-        human=poses.human[:, :, kept],
-    )
-    canonical = model.card.side_canonical and bool(space.front) and bool(space.rear) and bool(space.pairs)
-    symmetry = symmetry_of(names, space, canonical)
+    poses = labelled_part(poses, 2 if hold_out else 1)
     config = model.pose.config
     tell(Progress(0, steps, message="reading labelled images"))
-    samples = gather_pose_samples(
-        poses,
-        space,
-        input_size=config.input_size,
-        context=model.card.context,
-        side_canonical=canonical,
-        reader=reader,
+    if mode == "replay":
+        task = _replay_task(poses, model, table, replay_threshold, absent, reader, on_progress, token)
+    else:
+        task = _user_task(poses, model, table, mode, reader)
+    samples = balanced(task.samples) if balance else task.samples
+    symmetry = symmetry_of(task.channels, task.space, task.canonical)
+    trained, held = (
+        split(samples, validation) if hold_out else (samples, pick(samples, np.empty(0, np.int64)))
     )
-    trained, held = split(samples, validation)
+    human = task.human[np.isin(samples.rows[:, 0], held.rows[:, 0])]
+    check = replace(held, xy=np.where(human[..., None], held.xy, np.nan).astype(np.float32))
 
     # what starts anew starts the same for the same seed
     torch.manual_seed(seed)
-    network = PoseNet(config, len(names))
+    network = PoseNet(config, len(task.channels))
     if mode != "scratch":
-        take_over(
-            network, model, [source_of.get(k) for k in names] if mode == "naive" else [None] * len(names)
-        )
-    augmentation = Augmentation(
-        rotation=180.0 if "top" in model.card.view else 25.0,
-        scale=1.25,
-        shift=0.08,
-        photometric=0.7,
-        flip=not _one_sided(names, space),
-    )
-    loop = LoopConfig(
-        steps=steps,
-        batch_size=batch_size,
-        learning_rate=2e-3 if mode == "scratch" else 7e-4,
-        average=0.99,
-        validate_every=max(10, min(100, steps // 10)),
-        seed=seed,
-    )
+        take_over(network, model, task.come_from)
+    turning = 180.0 if "top" in model.card.view else 25.0
     pose = run(
         network,
         pose_batches(
             trained,
             config,
-            augmentation,
+            Augmentation(
+                rotation=turning,
+                scale=1.25,
+                shift=0.08,
+                photometric=0.7,
+                flip=not one_sided(task.channels, task.space),
+            ),
             batch_size,
-            swap=None if canonical else np.array(symmetry.mirror),
+            swap=None if task.canonical else np.array(symmetry.mirror),
         ),
-        loop,
-        validate=lambda net: validation_error(net, held, symmetry),
+        LoopConfig(
+            steps=steps,
+            batch_size=batch_size,
+            learning_rate=2e-3 if mode == "scratch" else 7e-4,
+            average=0.99,
+            validate_every=max(10, min(100, steps // 10)),
+            seed=seed,
+            accumulate=accumulate,
+            frozen_statistics=mode in ("replay", "naive"),
+        ),
+        validate=(lambda net: validation_error(net, check, symmetry)) if hold_out else None,
         checkpoint=out / POSE_CHECKPOINT,
         resume=resume,
         on_progress=tell,
@@ -157,69 +213,192 @@ def finetune(
         message="fine-tuning",
     )
     assert isinstance(pose, PoseNet)
-    card = ModelCard(
-        name=name or out.name,
-        title=f"{name or out.name} (fine-tuned)",
-        summary=f"Fine-tuned ({mode}) from {model.card.name} on {len(poses)} labelled images of the user's own.",
-        space=space.to_json(),
-        keypoints=tuple(names),
-        species=model.card.species,
-        view=model.card.view,
-        licence="the user's own labels; the starting weights: " + model.card.licence,
-        not_for="Recordings that differ from the labelled ones, until checked there.",
-        trained_on=({"name": "user's labels", "images": len(poses), "licence": "the user's", "source": ""},),
-        pose=config.to_json(),
-        detector=model.card.detector,
-        context=model.card.context,
-        side_canonical=canonical,
-        flip=model.card.flip,
-        threshold=0.5,
-        detector_threshold=model.card.detector_threshold,
-        metrics={f"validation {k}": round(v, 4) for k, v in validation_error(pose, held, symmetry).items()},
-        parent=model.card.name,
-        created=datetime.date.today().isoformat(),
-        recipe={
-            "mode": mode,
-            "steps": steps,
-            "seed": seed,
-            "batch_size": batch_size,
-            "validation": validation,
-        },
-    )
-    save_model(card, pose, model.detector, out)
+    detector, found = model.detector, {}
+    if train_detector:
+        detector, found = update_detector(
+            model,
+            task.labels.take(np.unique(trained.rows[:, 0])),
+            out,
+            steps=max(1, steps // 3),
+            seed=seed,
+            turning=turning,
+            resume=resume,
+            reader=reader,
+            on_progress=tell,
+            token=token,
+        )
+    recipe: dict[str, Any] = {
+        "mode": mode,
+        "steps": steps,
+        "seed": seed,
+        "batch_size": batch_size,
+        "accumulate": accumulate,
+        "balance": balance,
+        "validation": validation,
+        **({"detector": found} if found else {}),
+        **({"replay": task.counts.to_json()} if task.counts else {}),
+    }
+    metrics: dict[str, Any] = {}
+    if hold_out:
+        measured = validation_error(pose, check, symmetry)
+        metrics = {f"validation {k}": round(v, 4) for k, v in measured.items()}
+        metrics |= memory(pose, model, task, held, human, symmetry)
+    card = _card(name or out.name, model, task, len(poses), recipe, metrics)
+    save_model(card, pose, detector, out)
+    if task.table is not None and distributed.is_main():
+        write_table(task.table, out / TABLE_FILE)
     return out
 
 
-def origin(names: Sequence[str], model: LoadedModel, table: ConversionTable | None) -> dict[str, str]:
-    """The model's channel that each of the user's keypoints starts from; those that it never knew are absent."""
-    found = {}
-    for name in names:
-        target = (table.target(name) if table else name) or ""
-        first = target.partition(SIDE)[0]
-        if first in model.card.keypoints:
-            found[name] = first
-    return found
+def labelled_part(poses: Poses, fewest: int = 2) -> Poses:
+    """The images and the keypoints that have labels.
+
+    Raises
+    ------
+    UserError
+        If fewer images have any than `fewest`.
+    """
+    labelled = np.flatnonzero(poses.found.any((1, 2)))
+    if len(labelled) < fewest:
+        raise UserError(
+            f"{len(labelled)} labelled image(s): too few to learn from and to check on",
+            path=poses.root,
+            remedy="label at least two frames, better ten or more",
+        )
+    poses = poses.take(labelled)
+    kept = np.flatnonzero(poses.found.any((0, 1)))
+    return replace(
+        poses,
+        keypoints=tuple(poses.keypoints[k] for k in kept),
+        xy=poses.xy[:, :, kept],
+        visibility=poses.visibility[:, :, kept],
+        likelihood=poses.likelihood[:, :, kept],
+        human=poses.human[:, :, kept],
+    )
 
 
-def user_space(names: Sequence[str], source_of: dict[str, str], model: LoadedModel) -> KeypointSpace:
-    """The user's keypoints as a space: pairs, skeleton, front and rear carried over through the mapping."""
-    own = {target: name for name, target in source_of.items()}
-    known = model.space
-    pairs = [(own[a], own[b]) for a, b in known.pairs if a in own and b in own]
-    paired = {n for pair in pairs for n in pair}
-    pairs += [p for p in space_from_names(tuple(names)).pairs if not paired.intersection(p)]
-    sigma = dict(zip(known.keypoints, known.oks_sigmas(), strict=True))
-    color = dict(zip(known.keypoints, known.colors, strict=True)) if known.colors else {}
-    colors = tuple(color.get(source_of.get(n, ""), (255, 255, 255)) for n in names)
-    return KeypointSpace(
-        name="custom",
-        keypoints=tuple(names),
-        skeleton=tuple((own[a], own[b]) for a, b in known.skeleton if a in own and b in own),
-        pairs=tuple(pairs),
-        sigmas=tuple(float(sigma.get(source_of.get(n, ""), 0.1)) for n in names),
-        colors=colors if color else (),
-        front=tuple(own[k] for k in known.front if k in own),
-        rear=tuple(own[k] for k in known.rear if k in own),
+def _user_task(
+    poses: Poses, model: LoadedModel, table: ConversionTable | None, mode: str, reader: FrameReader
+) -> Task:
+    """The user's keypoints alone, under their own names."""
+    names = poses.keypoints
+    source_of = origin(names, model, table)
+    space = user_space(names, source_of, model)
+    canonical = model.card.side_canonical and bool(space.front) and bool(space.rear) and bool(space.pairs)
+    samples = gather_pose_samples(
+        poses,
+        space,
+        input_size=model.pose.config.input_size,
+        context=model.card.context,
+        side_canonical=canonical,
+        reader=reader,
+    )
+    come_from = tuple(source_of.get(k) if mode == "naive" else None for k in names)
+    human = samples.visibility >= 0
+    return Task(space, names, come_from, samples, human, canonical, poses, tuple(source_of.values()))
+
+
+def _replay_task(
+    poses: Poses,
+    model: LoadedModel,
+    table: ConversionTable | None,
+    threshold: float,
+    absent: bool,
+    reader: FrameReader,
+    on_progress: ProgressCallback | None,
+    token: CancelToken | None,
+) -> Task:
+    """The model's keypoints and the user's, labels and pseudo-labels."""
+    vocabulary = join_vocabularies(poses.keypoints, model.space, table)
+    replay = replay_labels(
+        poses,
+        model,
+        vocabulary,
+        threshold=threshold,
+        absent=absent,
+        reader=reader,
+        on_progress=on_progress,
+        token=token,
+    )
+    samples = gather_pose_samples(
+        replay.poses,
+        restrict(replay.space, replay.channels),
+        input_size=model.pose.config.input_size,
+        context=model.card.context,
+        side_canonical=False,  # the labels are in near and far already, where the model's are
+        reader=reader,
+    )
+    known = model.card.keypoints
+    return Task(
+        space=replay.space,
+        channels=replay.channels,
+        come_from=tuple(k if k in known else None for k in replay.channels),
+        samples=samples,
+        human=replay.poses.human[samples.rows[:, 0], samples.rows[:, 1]],
+        canonical=model.card.side_canonical,
+        labels=replay.poses,
+        mapped=tuple(origin(poses.keypoints, model, table).values()),
+        table=vocabulary.table,
+        counts=replay.counts,
+    )
+
+
+def memory(
+    network: PoseNet,
+    model: LoadedModel,
+    task: Task,
+    held: PoseSamples,
+    human: npt.NDArray[np.bool_],
+    symmetry: Symmetry,
+) -> dict[str, Any]:
+    """What became of the keypoints that the labels lack, for the card.
+
+    Keypoints that the new model no longer gives are ``forgotten``. Of those that it kept, the share of what the
+    starting model was sure of on the held-out images and the new one still finds there.
+    """
+    if task.counts is None:
+        lost = others(model.card, task.mapped)
+        return {"forgotten": list(lost)} if lost else {}
+    at, confidence, _, truth = predict_samples(network, held, symmetry)
+    filled = ~human & (held.visibility > 0) & np.isfinite(truth).all(-1)
+    if not filled.any():
+        return {}
+    near = np.linalg.norm(at - truth, axis=-1) * held.pixel[:, None] <= KEPT_WITHIN * held.extent[:, None]
+    return {"others kept": round(float((near & (confidence >= SURE))[filled].mean()), 4)}
+
+
+def _card(
+    name: str, model: LoadedModel, task: Task, images: int, recipe: dict[str, Any], metrics: dict[str, Any]
+) -> ModelCard:
+    old = model.card
+    summary = f"Fine-tuned ({recipe['mode']}) from {old.name} on {images} labelled images of the user's own."
+    if task.counts is not None:
+        summary += (
+            f" Memory replay: {task.counts.pseudo} keypoints that were not labelled were filled in by {old.name} "
+            f"where its likelihood was at least {task.counts.threshold:g}."
+        )
+    return ModelCard(
+        name=name,
+        title=f"{name} (fine-tuned)",
+        summary=summary,
+        space=task.space.to_json(),
+        keypoints=task.channels,
+        species=old.species,
+        view=old.view,
+        licence="the user's own labels; the starting weights: " + old.licence,
+        not_for="Recordings that differ from the labelled ones, until checked there.",
+        trained_on=({"name": "user's labels", "images": images, "licence": "the user's", "source": ""},),
+        pose=model.pose.config.to_json(),
+        detector=old.detector,
+        context=old.context,
+        side_canonical=task.canonical,
+        flip=old.flip,
+        threshold=0.5,
+        detector_threshold=old.detector_threshold,
+        metrics=metrics,
+        parent=old.name,
+        created=datetime.date.today().isoformat(),
+        recipe=recipe,
     )
 
 
@@ -256,10 +435,4 @@ def validation_error(network: nn.Module, held: PoseSamples, symmetry: Symmetry) 
     assert isinstance(network, PoseNet)
     at, _, _, truth = predict_samples(network, held, symmetry)
     error = np.linalg.norm(at - truth, axis=-1) * held.pixel[:, None]
-    return {"val_error_px": float(np.nanmean(error))}
-
-
-def _one_sided(names: Sequence[str], space: KeypointSpace) -> bool:
-    """Some keypoint says left or right and has no partner: a mirror image would teach it wrong."""
-    paired = {n for pair in space.pairs for n in pair}
-    return any(n not in paired and ("left" in n.lower() or "right" in n.lower()) for n in names)
+    return {"val_error_px": float(np.nanmean(error))} if np.isfinite(error).any() else {}

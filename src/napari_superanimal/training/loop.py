@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import atomic_path
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
+from napari_superanimal.training import distributed
+from napari_superanimal.training.targets import pooled
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,6 +37,10 @@ class LoopConfig:
     validate_every : int
         Steps between validations.
     seed : int
+    accumulate : int
+        Batches per step: their gradients are added up before the weights move, in the memory of one.
+    frozen_statistics : bool
+        Batch norm keeps the statistics that the network came with (for few images; paper, Methods).
     precision : str
         "bf16" computes the network in bfloat16 (weights and losses stay float32): 1.6 times as fast on a
         processor that has it. "fp32" is exact.
@@ -47,6 +53,8 @@ class LoopConfig:
     average: float = 0.998
     validate_every: int = 250
     seed: int = 0
+    accumulate: int = 1
+    frozen_statistics: bool = False
     precision: str = "fp32"
 
 
@@ -91,6 +99,7 @@ def run(
         If `resume` is asked for and the checkpoint cannot be read or does not fit, or if the loss is not finite.
     """
     torch.manual_seed(config.seed)
+    distributed.share_weights(network)
     average = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(
         network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
@@ -98,11 +107,15 @@ def run(
     first = 0
     if resume and checkpoint is not None and checkpoint.is_file():
         first = _restore(checkpoint, network, average, optimizer)
+    worker = network
+    if distributed.world_size() > 1:
+        distributed.join_statistics(network)
+        worker = distributed.Shard(network)
     meter = Meter(config.steps, start=first)
     smooth: float | None = None
 
     def save(step: int) -> None:
-        if checkpoint is not None:
+        if checkpoint is not None and distributed.is_main():
             state: dict[str, Any] = {
                 "network": network.state_dict(),
                 "average": average.state_dict(),
@@ -113,18 +126,19 @@ def run(
                 torch.save(state, temporary)
 
     network.train()
+    if config.frozen_statistics:
+        _freeze_statistics(network)
     for step in range(first, config.steps):
-        if token is not None and token.cancelled:
+        if distributed.any_process(token is not None and token.cancelled):
             save(step)
             raise Cancelled(f"stopped after {step} of {config.steps} steps")
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, config)
-        loss = batch_loss(network, np.random.default_rng((config.seed, step)))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        value = _gradients(worker, batch_loss, config, step)
+        distributed.sum_gradients(network)
         nn.utils.clip_grad_norm_(network.parameters(), 5.0)
         optimizer.step()
-        value = float(loss.detach())
         if not math.isfinite(value):
             raise UserError(
                 f"training went wrong at step {step}: the loss is not a number",
@@ -134,14 +148,49 @@ def run(
         _average(average, network, min(config.average, (step + 1) / (step + 10)))
         values: dict[str, Any] = {"step": step + 1, "loss": smooth}
         last = step + 1 == config.steps
-        if validate is not None and (last or (step + 1) % config.validate_every == 0):
+        if (
+            validate is not None
+            and distributed.is_main()
+            and (last or (step + 1) % config.validate_every == 0)
+        ):
             values |= validate(average)
             save(step + 1)
         elif last:
             save(step + 1)
-        if on_progress is not None:
+        if on_progress is not None and distributed.is_main():
             on_progress(meter.at(step + 1, message, **values))
     return average.eval()
+
+
+def _gradients(
+    network: nn.Module,
+    batch_loss: Callable[[nn.Module, np.random.Generator], Tensor],
+    config: LoopConfig,
+    step: int,
+) -> float:
+    """Fill in the gradients of one step and give its loss."""
+    if config.accumulate == 1:
+        loss = batch_loss(network, np.random.default_rng((config.seed, step)))
+        loss.backward()
+        return float(loss.detach())
+    value = 0.0
+    with pooled() as count:
+        for part in range(config.accumulate):
+            loss = batch_loss(network, np.random.default_rng((config.seed, step, part)))
+            loss.backward()
+            value += float(loss.detach())
+    # losses without a mask are means already
+    divisor = max(count.total, 1.0) if count.total else float(config.accumulate)
+    for weight in network.parameters():
+        if weight.grad is not None:
+            weight.grad /= divisor
+    return value / divisor
+
+
+def _freeze_statistics(network: nn.Module) -> None:
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.eval()
 
 
 @torch.no_grad()

@@ -15,23 +15,33 @@ class Mode:
         What it does, for a list of choices.
     explanation : str
         When to choose it.
+    keeps : bool
+        The new model still gives the keypoints that the labels lack.
     """
 
     title: str
     explanation: str
+    keeps: bool = False
 
 
 #: In the order in which to try them.
 MODES: dict[str, Mode] = {
+    "replay": Mode(
+        "Learn my keypoints and keep all the others",
+        "While the new model learns from your labels it rehearses what the old one knows: on your own images, the "
+        "keypoints that you did not label are filled in wherever the old model is sure of them. "
+        "Choose this unless you have a reason not to.",
+        keeps=True,
+    ),
     "naive": Mode(
-        "Learn my keypoints only",
-        "Starts from everything the model knows: the fewest labels are needed. "
-        "Keypoints that your labels lack may be forgotten.",
+        "Learn my keypoints and forget the others",
+        "Starts from everything the model knows and ends with a model of your keypoints alone. "
+        "Choose it when you will never need the others.",
     ),
     "backbone": Mode(
         "Keep what it sees, learn my keypoints anew",
         "Keeps what the model knows about pictures, and learns your keypoints from your labels alone: "
-        "for keypoints with other names or meanings. Needs more labels.",
+        "for keypoints with other meanings. Needs more labels.",
     ),
     "scratch": Mode(
         "Start from nothing",

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 #: Width of the target gaussian in heatmap cells.
 SIGMA = 1.5
@@ -47,18 +55,46 @@ def keypoint_targets(
     return heat, offsets, (visibility >= 0).float()
 
 
+@dataclass
+class MaskSum:
+    """Number of defined keypoints over the parts of one step."""
+
+    total: float = 0.0
+
+
+_OPEN: ContextVar[MaskSum | None] = ContextVar("mask_sum", default=None)
+
+
+@contextmanager
+def pooled() -> Iterator[MaskSum]:
+    """Inside, `pose_loss` gives plain sums and adds up what they are to be divided by.
+
+    A step of several parts is divided once, by the sum over all of them: were every part divided by its own,
+    a keypoint would weigh more where few are defined.
+    """
+    count = MaskSum()
+    token = _OPEN.set(count)
+    try:
+        yield count
+    finally:
+        _OPEN.reset(token)
+
+
 def pose_loss(
     heatmaps: Tensor, offsets: Tensor, heat: Tensor, shift: Tensor, weight: Tensor, norm: Tensor | None = None
 ) -> Tensor:
     """Masked loss of heatmaps (N, K, H, W) logits and offsets (N, 2K, H, W).
 
     Binary cross-entropy in which positive cells count more, plus a smooth L1 on offsets near the keypoint. Both
-    are sums over defined keypoints divided by their number `norm`: under gradient accumulation or several
-    processes pass the number over all parts, so that parts with few keypoints do not weigh more.
+    are sums over defined keypoints divided by their number `norm`, by default the number in this batch; of a step
+    in several parts see `pooled`.
     Gradients of undefined keypoints are exactly zero (paper, Methods: keypoint gradient masking).
     """
     n, k, h, w = heatmaps.shape
     total = weight.sum() if norm is None else norm
+    if norm is None and (count := _OPEN.get()) is not None:
+        count.total += float(total)
+        total = torch.ones_like(total)
     total = total.clamp_min(1.0)
     cell = F.binary_cross_entropy_with_logits(heatmaps, heat, reduction="none") * (1 + 20 * heat)
     heat_loss = (cell.mean((-2, -1)) * weight).sum() / total

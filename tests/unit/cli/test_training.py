@@ -91,7 +91,7 @@ def test_train_mistakes_are_one_line(
     assert {path: path.stat().st_mtime_ns for path in tiny.iterdir()} == before
 
 
-@pytest.mark.parametrize("mode", ["scratch", "backbone", "naive"])
+@pytest.mark.parametrize("mode", ["scratch", "backbone", "naive", "replay"])
 def test_finetune_modes(mode: str, labels: Path, tiny: Path, tmp_path: Path) -> None:
     out, report = tmp_path / mode, tmp_path / "report.json"
     words = [labels, "--model", tiny, "--mode", mode, "--out", out, "--steps", 3, "--json", report]

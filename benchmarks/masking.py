@@ -1,0 +1,161 @@
+"""What masking undefined keypoints is worth: one dataset split into two labs that label different points.
+
+Lab A keeps the labels of the first half of the frames for some keypoints, lab B those of the second half for the
+others; the truth of everything is known. Both train one network, once masked and once with the undefined keypoints
+trained as absent. The last frames of each lab are held out.
+
+python benchmarks/masking.py --data DATA
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from common import number, summary, table, write_result
+
+from napari_superanimal.inference.pose_pass import symmetry_of
+from napari_superanimal.keypoints import load_space, load_table
+from napari_superanimal.models.networks import NetworkConfig, PoseNet
+from napari_superanimal.poses import UNDEFINED, project
+from napari_superanimal.poses.formats import registry
+from napari_superanimal.training.augment import Augmentation
+from napari_superanimal.training.loop import LoopConfig, run
+from napari_superanimal.training.pose_stage import pose_batches, predict_samples
+from napari_superanimal.training.samples import PoseSamples, gather_pose_samples, pick
+from napari_superanimal.training.train import select
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+#: Which keypoints each lab labels; partners stay together, since a mirrored left ear is a right one.
+LABS = {"A": ("nose", "tail_base"), "B": ("left_ear", "right_ear")}
+WITHIN_PX = 10.0
+HELD_OUT = 0.25
+NETWORK = NetworkConfig("resnet18", {"channels": [24, 48, 96, 192]}, 48, 4, 128)
+
+
+def samples_of(data: Path) -> tuple[PoseSamples, list[str]]:
+    """All frames of the open field data set with all their labels, and the names of the channels."""
+    space = load_space("superanimal_topviewmouse")
+    poses = project(registry.read(data / "mouse_openfield_dlc"), load_table("openfield"), space)
+    rows = [i for i in range(len(poses)) if poses.found[i].any() and poses.image_path(i).is_file()]
+    samples = gather_pose_samples(
+        poses.take(np.array(rows)), space, input_size=NETWORK.input_size, context=1.2, side_canonical=False
+    )
+    channels = [k for points in LABS.values() for k in points]
+    return select(samples, np.array([space.index(k) for k in channels])), channels
+
+
+def labs_of(count: int) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.bool_]]:
+    """Lab of every sample (N,), halves in time, and whether it is held out: the last frames of each lab."""
+    lab = np.where(np.arange(count) < count // 2, "A", "B")
+    held = np.zeros(count, bool)
+    for name in LABS:
+        rows = np.flatnonzero(lab == name)
+        held[rows[-round(HELD_OUT * len(rows)) :]] = True
+    return lab, held
+
+
+def hidden(samples: PoseSamples, lab: npt.NDArray[np.str_], channels: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """(N, K) labels that the sample's lab does not make."""
+    return np.array([[k not in LABS[name] for k in channels] for name in lab])
+
+
+def train(samples: PoseSamples, channels: list[str], masking: bool, steps: int, seed: int) -> PoseNet:
+    space = load_space("superanimal_topviewmouse")
+    torch.manual_seed(seed)
+    loss = pose_batches(
+        samples,
+        NETWORK,
+        Augmentation(photometric=0.7),
+        8,
+        swap=np.array(symmetry_of(channels, space, False).mirror),
+        masking=masking,
+    )
+    config = LoopConfig(steps=steps, batch_size=8, average=0.99, seed=seed)
+    network = run(PoseNet(NETWORK, len(channels)), loss, config)
+    assert isinstance(network, PoseNet)
+    return network
+
+
+def score(
+    network: PoseNet, samples: PoseSamples, chosen: npt.NDArray[np.bool_], channels: list[str]
+) -> dict[str, Any]:
+    """PCK within `WITHIN_PX` and the mean error, px of the frame, over the labels chosen (N, K)."""
+    space = load_space("superanimal_topviewmouse")
+    at, _, _, truth = predict_samples(network, samples, symmetry_of(channels, space, False))
+    error = np.linalg.norm(at - truth, axis=-1) * samples.pixel[:, None]
+    error = error[chosen & np.isfinite(error)]
+    return {"n": len(error), "pck": float((error <= WITHIN_PX).mean()), "error_px": float(error.mean())}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    full, channels = samples_of(args.data)
+    lab, held = labs_of(len(full))
+    unseen = hidden(full, lab, channels)
+    codes = np.where(unseen, UNDEFINED, full.visibility).astype(np.int8)
+    training = pick(
+        replace(full, xy=np.where(unseen[..., None], np.nan, full.xy).astype(np.float32), visibility=codes),
+        np.flatnonzero(~held),
+    )
+    test = pick(full, np.flatnonzero(held))
+    runs: list[dict[str, Any]] = []
+    for seed in range(args.seeds):
+        for arm in ("masked", "zero-filled"):
+            started = time.process_time()
+            network = train(training, channels, arm == "masked", args.steps, seed)
+            row = {
+                "arm": arm,
+                "seed": seed,
+                "never labelled": score(network, test, unseen[held], channels),
+                "labelled": score(network, test, ~unseen[held], channels),
+                "cpu_s": time.process_time() - started,
+            }
+            runs.append(row)
+            print(row, flush=True)
+            write_result("masking", report(runs, len(training), len(test), args.steps))
+    rows = [
+        [arm, what, number(f["pck"]["median"], 3), f"{f['pck']['min']:.3f} to {f['pck']['max']:.3f}"]
+        for arm, kinds in report(runs, len(training), len(test), args.steps)["arms"].items()
+        for what, f in kinds.items()
+    ]
+    print(table(["training", "keypoints", f"PCK@{WITHIN_PX:g} px, median", "over the seeds"], rows))
+
+
+def report(runs: list[dict[str, Any]], training: int, test: int, steps: int) -> dict[str, Any]:
+    arms = {
+        arm: {
+            what: {
+                figure: summary((r[what][figure] for r in runs if r["arm"] == arm), 4)
+                for figure in ("pck", "error_px")
+            }
+            for what in ("never labelled", "labelled")
+        }
+        for arm in dict.fromkeys(r["arm"] for r in runs)
+    }
+    return {
+        "labs": LABS,
+        "training_frames": training,
+        "held_out_frames": test,
+        "steps": steps,
+        "within_px": WITHIN_PX,
+        "arms": arms,
+        "runs": runs,
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,130 @@
+"""The detector of a fine-tuned model: taken over as it is where it finds the labelled animals, trained where not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_superanimal.inference.predictor import Predictor
+from napari_superanimal.models.networks import DetectorNet
+from napari_superanimal.poses import Poses, with_boxes
+from napari_superanimal.training.augment import Augmentation
+from napari_superanimal.training.detector_stage import detector_batches, detector_validator
+from napari_superanimal.training.loop import LoopConfig, run
+from napari_superanimal.training.replay import overlap
+from napari_superanimal.training.samples import FrameReader, gather_image_samples, read_image
+from napari_superanimal.training.train import DETECTOR_CHECKPOINT
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from napari_superanimal.jobs.progress import CancelToken, Progress, ProgressCallback
+    from napari_superanimal.models.load import LoadedModel
+
+#: Share of the labelled animals that the detector must find (IoU above 0.5) to be taken over as it is.
+GOOD_ENOUGH = 0.9
+#: A box that touches labelled animals more than this is taken to show one of them.
+APART = 0.1
+
+
+def update_detector(
+    model: LoadedModel,
+    labels: Poses,
+    out: Path,
+    *,
+    steps: int,
+    seed: int = 0,
+    turning: float = 180.0,
+    resume: bool = False,
+    reader: FrameReader = read_image,
+    on_progress: ProgressCallback | None = None,
+    token: CancelToken | None = None,
+) -> tuple[DetectorNet | None, dict[str, Any]]:
+    """The detector for a model fine-tuned on `labels`, and how much of them the old one found.
+
+    Parameters
+    ----------
+    labels : Poses
+        Labelled animals; boxes are derived from keypoints where none are given.
+    turning : float
+        Degrees to either side that pictures are turned by in training.
+
+    Returns
+    -------
+    detector, {"recall_before", "trained"}: None and {} for a model without one
+    """
+    old = model.detector
+    if old is None:
+        return None, {}
+    size = old.config.input_size
+    boxed = with_boxes(labels)
+    threshold = model.card.detector_threshold
+    found = detector_validator(gather_image_samples(boxed, input_size=size, reader=reader), threshold)(old)
+    figures: dict[str, Any] = {"recall_before": round(found["recall"], 4), "trained": False}
+    if found["recall"] >= GOOD_ENOUGH:
+        return old, figures
+
+    def tell(progress: Progress) -> None:
+        # the plot of a fine-tuning shows the pose network's curves only
+        values = {f"detector_{k}": v for k, v in progress.values.items()}
+        if on_progress is not None:
+            on_progress(replace(progress, values=values))
+
+    torch.manual_seed(seed)
+    network = DetectorNet(old.config)
+    network.load_state_dict(old.state_dict())
+    images = gather_image_samples(with_other_animals(boxed, model, reader), input_size=size, reader=reader)
+    trained = run(
+        network,
+        detector_batches(images, old.config, Augmentation(turning, 1.3, 0.1, True, 0.7), 8),
+        LoopConfig(steps=steps, batch_size=8, learning_rate=5e-4, average=0.99, seed=seed),
+        checkpoint=out / DETECTOR_CHECKPOINT,
+        resume=resume,
+        on_progress=tell,
+        token=token,
+        message="training the detector",
+    )
+    assert isinstance(trained, DetectorNet)
+    return trained, {**figures, "trained": True}
+
+
+def with_other_animals(labels: Poses, model: LoadedModel, reader: FrameReader) -> Poses:
+    """`labels` and, as boxes without keypoints, animals that the old detector sees beside the labelled ones.
+
+    Who labels one animal of several does not say that the others are background.
+    """
+    finder = Predictor(model, max_individuals=2 * len(labels.individuals) + 2, device="cpu")
+    extra: list[npt.NDArray[np.float64]] = []
+    for row in range(len(labels)):
+        boxes, scores = finder.detect([reader(labels, row)])[0]
+        known = labels.boxes[row][np.isfinite(labels.boxes[row]).all(-1)]
+        sure = scores >= max(0.5, model.card.detector_threshold)
+        alone = overlap(boxes, known).max(-1, initial=0.0) <= APART
+        middle = (boxes[:, :2] + boxes[:, 2:] / 2)[:, None]
+        inside = ((middle > known[:, :2]) & (middle < known[:, :2] + known[:, 2:])).all(-1).any(-1)
+        extra.append(boxes[sure & alone & ~inside])
+    more = max((len(b) for b in extra), default=0)
+    if not more:
+        return labels
+
+    def pad(array: npt.NDArray, fill: float) -> npt.NDArray:
+        widths = [(0, 0), (0, more)] + [(0, 0)] * (array.ndim - 2)
+        return np.pad(array, widths, constant_values=fill)
+
+    boxes = pad(labels.boxes, np.nan)
+    for row, found in enumerate(extra):
+        boxes[row, len(labels.individuals) : len(labels.individuals) + len(found)] = found
+    return replace(
+        labels,
+        individuals=tuple(f"animal{i}" for i in range(boxes.shape[1])),
+        xy=pad(labels.xy, np.nan),
+        visibility=pad(labels.visibility, -1),
+        likelihood=pad(labels.likelihood, np.nan),
+        human=pad(labels.human, False),
+        boxes=boxes,
+        box_scores=pad(labels.box_scores, np.nan),
+    )
