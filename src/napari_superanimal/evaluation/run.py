@@ -14,7 +14,7 @@ from napari_superanimal.poses import Poses, make_poses, project, with_boxes
 from napari_superanimal.training.samples import FrameReader, read_image
 
 if TYPE_CHECKING:
-    from napari_superanimal.inference.predictor import Frame, Predictor
+    from napari_superanimal.inference.frame_predictor import Frame, FramePredictor
     from napari_superanimal.keypoints import ConversionTable
 
 
@@ -38,7 +38,7 @@ def readable_rows(poses: Poses) -> Poses:
 
 def predict_images(
     poses: Poses,
-    predictor: Predictor,
+    predictor: FramePredictor,
     *,
     boxes: Literal["detector", "labels"] = "detector",
     reader: FrameReader = read_image,
@@ -94,7 +94,7 @@ def predict_images(
 def evaluate_model(
     poses: Poses,
     table: ConversionTable,
-    predictor: Predictor,
+    predictor: FramePredictor,
     *,
     boxes: Literal["detector", "labels"] = "detector",
     on_progress: ProgressCallback | None = None,
@@ -123,7 +123,7 @@ def evaluate_model(
     return replace(report, notes=notes)
 
 
-def output_keypoints(predictor: Predictor) -> tuple[str, ...]:
+def output_keypoints(predictor: FramePredictor) -> tuple[str, ...]:
     """Keypoints that a model can give: its channels, and their partners where channels mean near and far."""
     names = set(predictor.card.keypoints)
     if predictor.card.side_canonical:

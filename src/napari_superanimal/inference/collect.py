@@ -9,7 +9,7 @@ import numpy as np
 from napari_superanimal.poses import Poses, make_poses
 
 if TYPE_CHECKING:
-    from napari_superanimal.inference.predictor import Predictor
+    from napari_superanimal.inference.frame_predictor import FramePredictor
     from napari_superanimal.inference.stream import Chunk
 
 
@@ -18,13 +18,13 @@ class Collector:
 
     Parameters
     ----------
-    predictor : Predictor
+    predictor : FramePredictor
         Gives names of keypoints, individuals and scorer.
     frames : range
         Frames that were asked for.
     """
 
-    def __init__(self, predictor: Predictor, frames: range) -> None:
+    def __init__(self, predictor: FramePredictor, frames: range) -> None:
         self._predictor = predictor
         self.frames = frames
         self._row = {f: i for i, f in enumerate(frames)}

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,42 +13,21 @@ from torch import Tensor, nn
 from napari_superanimal.errors import UserError
 from napari_superanimal.inference.crops import cut_batch, letterbox_batches, to_frame
 from napari_superanimal.inference.decode import decode_boxes
+from napari_superanimal.inference.frame_predictor import Boxes, Frame, Predictions, Shares, predict_frames
 from napari_superanimal.inference.likelihood import likelihood
 from napari_superanimal.inference.pose_pass import pose_pass, symmetry_of
 from napari_superanimal.models.networks import DetectorNet, PoseNet, standardise
 from napari_superanimal.poses.project import facing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
+    from napari_superanimal.inference.official.detect import BoxFinder
     from napari_superanimal.models.load import LoadedModel
 
 WHOLE_FRAME = "whole-frame"
 OWN_DETECTOR = "model"
-Frame = npt.NDArray[np.uint8]
 Network = TypeVar("Network", bound=nn.Module)
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Keypoints of the individuals in some frames; NaN where there is nothing.
-
-    xy : (n, A, K, 2) float32 px of the frame; likelihood : (n, A, K) float32;
-    boxes : (n, A, 4) float32 px x, y, width, height; box_scores : (n, A) float32
-    """
-
-    xy: npt.NDArray[np.float32]
-    likelihood: npt.NDArray[np.float32]
-    boxes: npt.NDArray[np.float32]
-    box_scores: npt.NDArray[np.float32]
-
-
-@dataclass
-class Shares:
-    """CPU seconds of the calling threads, by stage."""
-
-    detector: float = 0.0
-    pose: float = 0.0
 
 
 def pick_device(name: str = "auto") -> torch.device:
@@ -77,8 +54,9 @@ class Predictor:
     Parameters
     ----------
     model : LoadedModel
-    detector : {"model", "whole-frame"} or LoadedModel
-        Where boxes come from: the model's own detector, the whole frame as one box, or another model's detector.
+    detector : {"model", "whole-frame"}, LoadedModel or BoxFinder
+        Where boxes come from: the model's own detector, the whole frame as one box, another model's detector, or
+        one of SuperAnimal's.
     max_individuals : int
         Most animals per frame.
     device : {"auto", "cpu", "cuda", "mps"}
@@ -93,11 +71,13 @@ class Predictor:
         If the device is missing or the model has no detector and none is given.
     """
 
+    chunk_frames = 16
+
     def __init__(
         self,
         model: LoadedModel,
         *,
-        detector: LoadedModel | str = OWN_DETECTOR,
+        detector: LoadedModel | BoxFinder | str = OWN_DETECTOR,
         max_individuals: int = 1,
         device: str = "auto",
         precision: str = "auto",
@@ -113,17 +93,22 @@ class Predictor:
         self.batch_size = batch_size
         self.flip = self.card.flip if flip is None else flip
         self.whole_frame = detector == WHOLE_FRAME
-        source = model if isinstance(detector, str) else detector
-        if not self.whole_frame and source.detector is None:
-            raise UserError(
-                f"model {source.card.name!r} has no detector",
-                remedy="choose --detector whole-frame, or a model that has one",
-            )
-        self.detector_name = WHOLE_FRAME if self.whole_frame else source.card.name
-        self.detector_threshold = source.card.detector_threshold
         self._pose: PoseNet = self._ready(model.pose)
         self._detector: DetectorNet | None = None
-        if not self.whole_frame and source.detector is not None:
+        self._finder: BoxFinder | None = None
+        if self.whole_frame:
+            self.detector_name, self.detector_threshold = WHOLE_FRAME, model.card.detector_threshold
+        elif callable(detector):
+            self._finder = detector
+            self.detector_name, self.detector_threshold = detector.name, detector.threshold
+        else:
+            source = model if isinstance(detector, str) else detector
+            if source.detector is None:
+                raise UserError(
+                    f"model {source.card.name!r} has no detector",
+                    remedy="choose --detector whole-frame, or a model that has one",
+                )
+            self.detector_name, self.detector_threshold = source.card.name, source.card.detector_threshold
             self._detector = self._ready(source.detector)
         self._calibration = {k: v.to(self.device) for k, v in model.calibration.items()}
         self._channels = np.array([self.space.index(k) for k in self.card.keypoints])
@@ -151,10 +136,10 @@ class Predictor:
         return standardise(on_device).to(self.dtype)
 
     @torch.inference_mode()
-    def detect(
-        self, frames: Sequence[Frame]
-    ) -> list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]:
+    def detect(self, frames: Sequence[Frame]) -> Sequence[Boxes]:
         """Boxes (M, 4) and scores (M,) per frame, best first, px of the frame."""
+        if self._finder is not None:
+            return self._finder(frames, self.max_individuals)
         if self._detector is None:
             return [(np.array([[0.0, 0.0, f.shape[1], f.shape[0]]]), np.array([1.0])) for f in frames]
         config = self._detector.config
@@ -177,7 +162,7 @@ class Predictor:
 
     @torch.inference_mode()
     def pose(
-        self, frames: Sequence[Frame], boxes: npt.NDArray[np.float64]
+        self, frames: Sequence[Frame], boxes: npt.NDArray[np.floating]
     ) -> tuple[npt.NDArray, npt.NDArray]:
         """Keypoints (N, K, 2) px of the frame and likelihood (N, K) for N boxes (N, 4), one frame each."""
         k = len(self.space)
@@ -185,7 +170,9 @@ class Predictor:
         size = self._pose.config.input_size
         for start in range(0, len(boxes), self.batch_size):
             part = slice(start, start + self.batch_size)
-            crops, squares = cut_batch(list(frames[part]), boxes[part], self.card.context, size)
+            crops, squares = cut_batch(
+                list(frames[part]), boxes[part].astype(np.float64), self.card.context, size
+            )
             at, raw, embedding = pose_pass(self._pose, self.prepare(crops), self._symmetry, self.flip)
             confidence = likelihood(raw, embedding, self._calibration)
             xy[part, self._channels] = to_frame(at.cpu().numpy(), squares, size)
@@ -200,23 +187,31 @@ class Predictor:
 
     def __call__(self, frames: Sequence[Frame]) -> Predictions:
         """Boxes, then keypoints, of n frames (H, W, 3) uint8 RGB; they may differ in size."""
-        started = time.thread_time()
-        detected = self.detect(frames)
-        between = time.thread_time()
-        n, a, k = len(frames), self.max_individuals, len(self.space)
-        owner = [i for i, (b, _) in enumerate(detected) for _ in b]
-        rank = [j for b, _ in detected for j in range(len(b))]
-        boxes = np.concatenate([b for b, _ in detected]) if owner else np.empty((0, 4))
-        scores = np.concatenate([s for _, s in detected]) if owner else np.empty(0)
-        xy = np.full((n, a, k, 2), np.nan, np.float32)
-        sure = np.full((n, a, k), np.nan, np.float32)
-        out_boxes = np.full((n, a, 4), np.nan, np.float32)
-        out_scores = np.full((n, a), np.nan, np.float32)
-        if owner:
-            points, confidence = self.pose([frames[i] for i in owner], boxes)
-            xy[owner, rank], sure[owner, rank] = points, confidence
-            out_boxes[owner, rank], out_scores[owner, rank] = boxes, scores
-        ended = time.thread_time()
-        self.shares.detector += between - started
-        self.shares.pose += ended - between
-        return Predictions(xy, sure, out_boxes, out_scores)
+        return predict_frames(self, frames)
+
+    def bare(self, frames: Sequence[Frame]) -> Callable[[], None]:
+        """The networks alone on these frames: their batches are prepared now, what is returned only runs them."""
+        boxes = [b for b, _ in self.detect(frames)]
+        owner = [i for i, each in enumerate(boxes) for _ in each]
+        flat = np.concatenate(boxes) if owner else np.array([[0.0, 0.0, 64.0, 64.0]])
+        owner = owner or [0]
+        size = self._pose.config.input_size
+        cut_out = cut_batch([frames[i] for i in owner], flat.astype(np.float64), self.card.context, size)[0]
+        crops = self.prepare(cut_out)
+        other: Any = None if self._finder is None else self._finder.bare(frames)
+        pictures = []
+        if self._detector is not None:
+            batches = letterbox_batches(frames, self._detector.config.input_size)
+            pictures = [self.prepare(images) for _, images, _ in batches]
+
+        @torch.inference_mode()
+        def run() -> None:
+            if other is not None:
+                other()
+            if self._detector is not None:
+                for images in pictures:
+                    self._detector(images)
+            for start in range(0, len(crops), self.batch_size):
+                self._pose(crops[start : start + self.batch_size])
+
+        return run

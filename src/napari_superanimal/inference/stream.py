@@ -15,16 +15,15 @@ import numpy.typing as npt
 import psutil
 import torch
 
-from napari_superanimal.inference.crops import cut_batch, letterbox_batches
 from napari_superanimal.inference.tracks import SlotTracker
 from napari_superanimal.jobs.progress import CancelToken
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from napari_superanimal.inference.predictor import Frame, Predictions, Predictor
+    from napari_superanimal.inference.frame_predictor import Frame, FramePredictor, Predictions
 
-#: Frames per unit of work; small enough that cancelling is quick, large enough to fill a batch.
+#: Frames per unit of work of a small network: small enough that cancelling is quick, large enough to fill a batch.
 CHUNK = 16
 
 
@@ -115,7 +114,7 @@ class PredictionStream:
     Parameters
     ----------
     video : FrameSource
-    predictor : Predictor
+    predictor : FramePredictor
     frames : range
         Frame numbers, ascending.
     token : CancelToken, optional
@@ -127,7 +126,7 @@ class PredictionStream:
     def __init__(
         self,
         video: FrameSource,
-        predictor: Predictor,
+        predictor: FramePredictor,
         frames: range,
         *,
         token: CancelToken | None = None,
@@ -195,7 +194,7 @@ class PredictionStream:
                 self.frames.start, self.frames.stop, self.frames.step
             ):
                 part.append((number, frame))
-                if len(part) == CHUNK:
+                if len(part) == self.predictor.chunk_frames:
                     now = time.thread_time()
                     self.stats.decode_cpu_s += now - last
                     last = now
@@ -240,7 +239,7 @@ class PredictionStream:
 
 def predict_stream(
     video: FrameSource,
-    predictor: Predictor,
+    predictor: FramePredictor,
     frames: range,
     *,
     token: CancelToken | None = None,
@@ -250,31 +249,12 @@ def predict_stream(
     return PredictionStream(video, predictor, frames, token=token, track=track)
 
 
-def forward_fps(predictor: Predictor, frames: list[Frame], workers: int, repeats: int = 6) -> float:
+def forward_fps(predictor: FramePredictor, frames: list[Frame], workers: int, repeats: int = 6) -> float:
     """Frames per second of the bare networks: the same batches, prepared beforehand, on all workers at once."""
-    boxes = [b for b, _ in predictor.detect(frames)]
-    owner = [i for i, each in enumerate(boxes) for _ in each]
-    flat = np.concatenate(boxes) if owner else np.array([[0.0, 0.0, 64.0, 64.0]])
-    owner = owner or [0]
-    size = predictor._pose.config.input_size
-    crops = predictor.prepare(cut_batch([frames[i] for i in owner], flat, predictor.card.context, size)[0])
-    detector = predictor._detector
-    pictures = []
-    if detector is not None:
-        batches = letterbox_batches(frames, detector.config.input_size)
-        pictures = [predictor.prepare(images) for _, images, _ in batches]
-
-    @torch.inference_mode()
-    def once(_: int) -> None:
-        if detector is not None:
-            for images in pictures:
-                detector(images)
-        for start in range(0, len(crops), predictor.batch_size):
-            predictor._pose(crops[start : start + predictor.batch_size])
-
+    run = predictor.bare(frames)
     with ThreadPoolExecutor(workers, initializer=lambda: torch.set_num_threads(1)) as pool:
-        list(pool.map(once, range(workers)))
+        list(pool.map(lambda _: run(), range(workers)))
         started = time.perf_counter()
-        list(pool.map(once, range(workers * repeats)))
+        list(pool.map(lambda _: run(), range(workers * repeats)))
         seconds = time.perf_counter() - started
     return len(frames) * workers * repeats / seconds

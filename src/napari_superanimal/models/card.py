@@ -63,6 +63,10 @@ class ModelCard:
         Settings that made it.
     sha256 : dict
         File name to checksum.
+    official : str
+        The released SuperAnimal network that the weights belong to; empty for models made here.
+    source : dict
+        Where converted weights came from: ``repository`` and ``revision``, ``file``, its ``sha256``, ``epoch``.
     """
 
     name: str
@@ -88,10 +92,16 @@ class ModelCard:
     created: str = ""
     recipe: dict[str, Any] = field(default_factory=dict)
     sha256: dict[str, str] = field(default_factory=dict)
+    official: str = ""
+    source: dict[str, Any] = field(default_factory=dict)
 
     @property
     def space_name(self) -> str:
         return str(self.space.get("name", ""))
+
+    def _space_line(self) -> str:
+        known = len(self.space.get("keypoints", ()))
+        return f"{self.space_name} ({known} keypoints)" if known else ""
 
     def to_json(self) -> dict[str, Any]:
         data = asdict(self)
@@ -113,10 +123,18 @@ class ModelCard:
         facts = [
             ("Name", f"`{self.name}`"),
             ("Species and view", ", ".join(x for x in (self.species, self.view) if x)),
-            ("Keypoint space", f"{self.space_name} ({len(self.space.get('keypoints', ()))} keypoints)"),
+            ("Keypoint space", self._space_line()),
             ("Keypoints it knows", ", ".join(self.keypoints)),
-            ("Doubtful below", f"likelihood {self.threshold:.2f}"),
+            ("Doubtful below", f"likelihood {self.threshold:.2f}" if self.keypoints else ""),
+            (
+                "Boxes below this score are left out",
+                f"{self.detector_threshold:.2f}" if self.official else "",
+            ),
             ("Licence of the weights", self.licence),
+            (
+                "Weights converted from",
+                ", ".join(f"{k} {v}" for k, v in self.source.items() if v is not None),
+            ),
             ("Fine-tuned from", self.parent),
             ("Made", self.created),
         ]

@@ -55,6 +55,11 @@ def load_model(model: str | Path | ModelRef) -> LoadedModel:
     """
     ref = model if isinstance(model, ModelRef) else find_model(model)
     card = ref.card
+    if ref.official:
+        raise UserError(
+            f"{card.name} is one of SuperAnimal's own networks, which predict but cannot be trained on from here",
+            remedy="start from a shipped model or one of yours",
+        )
     try:
         space = KeypointSpace.from_json(card.space)
         pose = PoseNet(NetworkConfig.from_json(card.pose), len(card.keypoints))

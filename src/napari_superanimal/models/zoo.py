@@ -1,7 +1,8 @@
-"""Which models there are: those shipped with the package and those the user made or imported."""
+"""Which models there are: those shipped with the package, SuperAnimal's own, and those the user made or imported."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -13,7 +14,14 @@ from platformdirs import user_data_path
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import unwritable
-from napari_superanimal.models.card import CARD_FILE, POSE_FILE, ModelCard, read_card
+from napari_superanimal.models.card import CARD_FILE, DETECTOR_FILE, POSE_FILE, ModelCard, read_card
+from napari_superanimal.models.official.catalogue import (
+    RELEASES,
+    Release,
+    card_of,
+    find_release,
+    named_file,
+)
 
 HOME_VARIABLE = "SUPERANIMAL_HOME"
 DEFAULT_MODEL = "mouse-topview-mini"
@@ -31,6 +39,16 @@ class ModelRef:
         """Comes with the package (and cannot be removed)."""
         return self.folder.parent == _shipped_folder()
 
+    @property
+    def official(self) -> bool:
+        """One of the released SuperAnimal networks."""
+        return bool(self.card.official)
+
+    @property
+    def here(self) -> bool:
+        """On this computer; a released model that is not can be fetched."""
+        return (self.folder / CARD_FILE).is_file()
+
 
 def models_home() -> Path:
     """Folder of the user's own models; the environment variable SUPERANIMAL_HOME moves it."""
@@ -44,30 +62,81 @@ def _shipped_folder() -> Path:
 
 
 def list_models() -> list[ModelRef]:
-    """Shipped models first, then the user's by name. A folder with a broken card is left out here;
-    `find_model` says what is wrong with it."""
-    found: dict[str, ModelRef] = {}
-    for base in (_shipped_folder(), models_home()):
-        if not base.is_dir():
-            continue
-        for folder in sorted(base.iterdir()):
-            if (folder / CARD_FILE).is_file():
-                try:
-                    ref = ModelRef(read_card(folder), folder)
-                except UserError:
-                    continue
-                found.setdefault(ref.card.name, ref)
+    """Models that find keypoints: the shipped ones, SuperAnimal's (also where their weights are not here yet),
+    the user's by name. A folder with a broken card is left out; `find_model` says what is wrong with it."""
+    own = [ref for ref in _in_folder(models_home()) if ref.card.pose]
+    found = {ref.card.name: ref for ref in (*_in_folder(_shipped_folder()), *_official("pose"))}
+    for ref in own:
+        found.setdefault(ref.card.name, ref)
     return list(found.values())
 
 
-def find_model(name: str | Path) -> ModelRef:
-    """A model by name, or by the folder that train or finetune wrote.
+def list_detectors() -> list[ModelRef]:
+    """Models that only find boxes: SuperAnimal's detectors, whether their weights are here or not."""
+    return _official("detector")
+
+
+def _in_folder(base: Path) -> list[ModelRef]:
+    """The models of a folder whose cards can be read, by name."""
+    found = []
+    for folder in sorted(base.iterdir()) if base.is_dir() else ():
+        if (folder / CARD_FILE).is_file():
+            with contextlib.suppress(UserError):
+                found.append(ModelRef(read_card(folder), folder))
+    return found
+
+
+def _official(kind: str) -> list[ModelRef]:
+    found = []
+    for release in RELEASES:
+        if release.kind == kind:
+            ref = ModelRef(card_of(release), models_home() / release.name)
+            with contextlib.suppress(UserError):
+                ref = official_model(release)
+            found.append(ref)
+    return found
+
+
+def official_model(release: Release) -> ModelRef:
+    """A released network: with the card of its weights if they are here, else with what is known beforehand.
 
     Raises
     ------
     UserError
-        If there is no such model; names those there are.
+        If its folder holds a broken card, or another model.
     """
+    folder = models_home() / release.name
+    if not (folder / CARD_FILE).is_file():
+        return ModelRef(card_of(release), folder)
+    card = read_card(folder)
+    if card.official != release.name:
+        raise UserError(
+            f"a model of yours has the name of SuperAnimal's {release.name}",
+            path=folder,
+            remedy="give it another name in its card.json, and its folder too",
+        )
+    return ModelRef(card, folder)
+
+
+def find_model(name: str | Path, *, dataset: str = "") -> ModelRef:
+    """A model by name, by the folder that train or finetune wrote, or as ``NAME:FILE`` with a snapshot of SuperAnimal.
+
+    Parameters
+    ----------
+    dataset : str
+        A SuperAnimal whose detectors may be named without it (``fasterrcnn_resnet50_fpn_v2``).
+
+    Raises
+    ------
+    UserError
+        If there is no such model, naming those there are; or if the snapshot is unsafe or does not fit.
+    """
+    if (named := named_file(str(name), dataset)) is not None:
+        from napari_superanimal.models.official.install import cached
+
+        return cached(*named)
+    if (release := find_release(str(name), dataset)) is not None:
+        return official_model(release)
     for ref in list_models():
         if ref.card.name == str(name):
             return ref
@@ -140,7 +209,7 @@ def _require_plain_names(card: ModelCard, folder: Path) -> None:
                 path=folder / CARD_FILE,
                 remedy="use letters, digits and hyphens, without folders",
             )
-    if POSE_FILE not in card.sha256:
+    if not {POSE_FILE, DETECTOR_FILE} & card.sha256.keys():
         raise UserError(
             "the card has no checksum of the weights",
             path=folder / CARD_FILE,

@@ -1,0 +1,87 @@
+"""From the models a user names to a predictor, whichever family they belong to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.inference.predictor import OWN_DETECTOR, WHOLE_FRAME, Predictor, pick_device
+from napari_superanimal.models.load import load_model
+from napari_superanimal.models.zoo import ModelRef, find_model
+
+if TYPE_CHECKING:
+    from napari_superanimal.inference.frame_predictor import FramePredictor
+    from napari_superanimal.inference.official.detect import BoxFinder
+
+
+def own_detector(model: ModelRef) -> ModelRef | str:
+    """What a model's card names as its detector: a model of its own, or "model" for the networks in its folder."""
+    name = model.card.detector.get("name") if model.official else None
+    return find_model(str(name)) if name else OWN_DETECTOR
+
+
+def build_predictor(
+    model: ModelRef,
+    *,
+    detector: ModelRef | str = OWN_DETECTOR,
+    max_individuals: int = 1,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int = 16,
+    flip: bool | None = None,
+    reference: bool = False,
+) -> FramePredictor:
+    """Load a model and what finds its boxes.
+
+    Parameters
+    ----------
+    model : ModelRef
+        One of ours or of SuperAnimal's.
+    detector : ModelRef, "model" or "whole-frame"
+        A model of either family, the one that the model's card names, or none.
+    reference : bool
+        See `OfficialPredictor`; only for SuperAnimal's models.
+    max_individuals, device, precision, batch_size, flip
+        As for `Predictor`.
+
+    Raises
+    ------
+    UserError
+        If weights are not here or damaged, or the options do not fit the model.
+    """
+    if detector == OWN_DETECTOR:
+        detector = own_detector(model)
+    settings: dict[str, Any] = {
+        "max_individuals": max_individuals,
+        "device": device,
+        "precision": precision,
+        "batch_size": batch_size,
+    }
+    if not model.official:
+        if reference:
+            raise UserError(
+                f"--reference is for SuperAnimal's own models, which {model.card.name} is not",
+                remedy="leave --reference out",
+            )
+        loaded = load_model(model)
+        source: Any = detector
+        if isinstance(detector, ModelRef):
+            source = _finder(detector, device, False) if detector.official else load_model(detector)
+        return Predictor(loaded, detector=source, flip=flip, **settings)
+
+    from napari_superanimal.inference.official.predictor import OfficialPredictor
+    from napari_superanimal.models.official.load import load_pose
+
+    pose = load_pose(model)
+    if not isinstance(detector, ModelRef):
+        return OfficialPredictor(pose, detector=WHOLE_FRAME, flip=flip, reference=reference, **settings)
+    own = detector.official
+    finder: Any = _finder(detector, device, reference) if own else Predictor(load_model(detector), **settings)
+    return OfficialPredictor(pose, detector=finder, flip=flip, reference=reference, **settings)
+
+
+def _finder(detector: ModelRef, device: str, reference: bool) -> BoxFinder:
+    from napari_superanimal.inference.official.detect import BoxFinder
+    from napari_superanimal.models.official.load import load_detector
+
+    return BoxFinder(load_detector(detector), pick_device(device), reference=reference)

@@ -1,0 +1,105 @@
+"""What every predictor gives and takes, and how boxes and keypoints of some frames are put together."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import torch
+
+    from napari_superanimal.keypoints import KeypointSpace
+    from napari_superanimal.models.card import ModelCard
+
+Frame = npt.NDArray[np.uint8]
+#: Boxes (M, 4) x, y, width, height px of the frame and scores (M,), best first.
+Boxes = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Keypoints of the individuals in some frames; NaN where there is nothing.
+
+    xy : (n, A, K, 2) float32 px of the frame; likelihood : (n, A, K) float32;
+    boxes : (n, A, 4) float32 px x, y, width, height; box_scores : (n, A) float32
+    """
+
+    xy: npt.NDArray[np.float32]
+    likelihood: npt.NDArray[np.float32]
+    boxes: npt.NDArray[np.float32]
+    box_scores: npt.NDArray[np.float32]
+
+
+@dataclass
+class Shares:
+    """CPU seconds of the calling threads, by stage."""
+
+    detector: float = 0.0
+    pose: float = 0.0
+
+
+class FramePredictor(Protocol):
+    """What streaming, collecting and evaluating need of a model that is ready to run.
+
+    Attributes
+    ----------
+    chunk_frames : int
+        Frames per unit of work: few where a frame takes long, so that cancelling stays quick.
+    shares : Shares
+        Filled while it runs.
+    """
+
+    card: ModelCard
+    space: KeypointSpace
+    max_individuals: int
+    device: torch.device
+    batch_size: int
+    flip: bool
+    chunk_frames: int
+    shares: Shares
+
+    @property
+    def individuals(self) -> tuple[str, ...]: ...
+
+    @property
+    def scorer(self) -> str: ...
+
+    def detect(self, frames: Sequence[Frame]) -> Sequence[Boxes]: ...
+
+    def pose(
+        self, frames: Sequence[Frame], boxes: npt.NDArray[np.floating]
+    ) -> tuple[npt.NDArray, npt.NDArray]: ...
+
+    def __call__(self, frames: Sequence[Frame]) -> Predictions: ...
+
+    def bare(self, frames: Sequence[Frame]) -> Callable[[], None]: ...
+
+
+def predict_frames(predictor: FramePredictor, frames: Sequence[Frame]) -> Predictions:
+    """Boxes, then keypoints, of n frames (H, W, 3) uint8 RGB."""
+    started = time.thread_time()
+    detected = predictor.detect(frames)
+    between = time.thread_time()
+    n, a, k = len(frames), predictor.max_individuals, len(predictor.space)
+    owner = [i for i, (b, _) in enumerate(detected) for _ in b]
+    rank = [j for b, _ in detected for j in range(len(b))]
+    boxes = np.concatenate([b for b, _ in detected]) if owner else np.empty((0, 4))
+    scores = np.concatenate([s for _, s in detected]) if owner else np.empty(0)
+    xy = np.full((n, a, k, 2), np.nan, np.float32)
+    sure = np.full((n, a, k), np.nan, np.float32)
+    out_boxes = np.full((n, a, 4), np.nan, np.float32)
+    out_scores = np.full((n, a), np.nan, np.float32)
+    if owner:
+        points, confidence = predictor.pose([frames[i] for i in owner], boxes)
+        xy[owner, rank], sure[owner, rank] = points, confidence
+        out_boxes[owner, rank], out_scores[owner, rank] = boxes, scores
+    ended = time.thread_time()
+    predictor.shares.detector += between - started
+    predictor.shares.pose += ended - between
+    return Predictions(xy, sure, out_boxes, out_scores)

@@ -1,0 +1,169 @@
+"""SuperAnimal's own models applied to frames with the reference's numbers."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.inference.frame_predictor import Boxes, Frame, Predictions, Shares, predict_frames
+from napari_superanimal.inference.official.crops import stack, to_frame, top_down_crop
+from napari_superanimal.inference.official.decode import decode_heatmaps, decode_simcc
+from napari_superanimal.inference.official.detect import BoxFinder
+from napari_superanimal.inference.official.images import normalise
+from napari_superanimal.inference.predictor import WHOLE_FRAME, Predictor, pick_device
+from napari_superanimal.models.official.rtmpose import RTMPose, SimccOutput
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from napari_superanimal.inference.official.crops import Crop
+    from napari_superanimal.models.official.load import OfficialPose
+    from napari_superanimal.models.official.networks import HeatmapOutput
+
+
+class OfficialPredictor:
+    """Runs one of SuperAnimal's pose networks on frames. Safe to call from several threads at once.
+
+    Parameters
+    ----------
+    model : OfficialPose
+        Taken over: its network is moved and pruned.
+    detector : BoxFinder, Predictor or "whole-frame"
+        Where boxes come from: one of SuperAnimal's detectors, that of another model, or the whole frame as one box.
+    max_individuals : int
+        Most animals per frame.
+    device : {"auto", "cpu", "cuda", "mps"}
+    precision : {"auto", "fp32", "bf16"}
+        Of the pose network; "auto" is fp32, which the reference's numbers need.
+    reference : bool
+        Keep the reference's faults where they show in coordinates: keypoints that RTMPose does not find lie half
+        a crop pixel outside the crop instead of being missing.
+
+    Raises
+    ------
+    UserError
+        If the device is missing, or mirror averaging is asked for, which the reference does not do.
+    """
+
+    def __init__(
+        self,
+        model: OfficialPose,
+        *,
+        detector: BoxFinder | Predictor | str,
+        max_individuals: int = 1,
+        device: str = "auto",
+        precision: str = "auto",
+        batch_size: int = 16,
+        flip: bool | None = None,
+        reference: bool = False,
+    ) -> None:
+        if flip:
+            raise UserError(f"{model.card.name} does not average mirrored crops", remedy="leave --flip out")
+        self.card = model.card
+        self.space = model.space
+        self.max_individuals = max_individuals
+        self.device = pick_device(device)
+        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self.batch_size = batch_size
+        self.flip = False
+        self.reference = reference
+        self.shares = Shares()
+        self._detector = detector
+        network: Any = model.network
+        network.prune()
+        self._network = network.to(self.device, self.dtype, memory_format=torch.channels_last).eval()
+        if isinstance(detector, BoxFinder):
+            self.detector_name, self.detector_threshold = detector.name, detector.threshold
+        elif isinstance(detector, Predictor):
+            self.detector_name, self.detector_threshold = detector.card.name, detector.detector_threshold
+        else:
+            self.detector_name, self.detector_threshold = WHOLE_FRAME, 0.0
+        slow = isinstance(detector, BoxFinder) and "resnet50" in detector.architecture
+        self.chunk_frames = 16 if self.device.type == "cuda" else 2 if slow else 4
+
+    @property
+    def individuals(self) -> tuple[str, ...]:
+        """Names of the columns, as SuperAnimal's files call them."""
+        return tuple(f"animal{i}" for i in range(self.max_individuals))
+
+    @property
+    def scorer(self) -> str:
+        """Name in files: the model and the detector."""
+        return f"{self.card.name}_{self.detector_name}"
+
+    def detect(self, frames: Sequence[Frame]) -> Sequence[Boxes]:
+        """Boxes (M, 4) and scores (M,) per frame, best first, px of the frame."""
+        if isinstance(self._detector, BoxFinder):
+            return self._detector(frames, self.max_individuals)
+        if isinstance(self._detector, Predictor):
+            return self._detector.detect(frames)
+        return [(np.array([[0.0, 0.0, f.shape[1], f.shape[0]]]), np.array([1.0])) for f in frames]
+
+    def crops(
+        self, frames: Sequence[Frame], boxes: npt.NDArray[np.floating]
+    ) -> tuple[npt.NDArray[np.int64], list[Crop]]:
+        """Crops of the boxes (N, 4), one frame each, and the numbers (M,) of the boxes that have one."""
+        size = self._network.input_size
+        cut = [top_down_crop(frame, box, size) for frame, box in zip(frames, boxes, strict=True)]
+        rows = [i for i, crop in enumerate(cut) if crop is not None]
+        return np.array(rows, np.int64), [crop for crop in cut if crop is not None]
+
+    @torch.inference_mode()
+    def forward(self, crops: Sequence[Crop]) -> HeatmapOutput | SimccOutput:
+        """What the network gives for crops."""
+        images = normalise(stack(crops), self.device).to(self.dtype)
+        out: HeatmapOutput | SimccOutput = self._network(images)
+        return out
+
+    @torch.inference_mode()
+    def pose(
+        self, frames: Sequence[Frame], boxes: npt.NDArray[np.floating]
+    ) -> tuple[npt.NDArray, npt.NDArray]:
+        """Keypoints (N, K, 2) px of the frame and scores (N, K) for N boxes (N, 4), one frame each.
+
+        Where a box has nothing of the frame in it, everything is NaN.
+        """
+        k = len(self.space)
+        xy, sure = np.full((len(boxes), k, 2), np.nan), np.full((len(boxes), k), np.nan)
+        for start in range(0, len(boxes), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            rows, crops = self.crops(frames[part], boxes[part])
+            if crops:
+                points, score = self._decode(self.forward(crops))
+                xy[start + rows] = to_frame(points.cpu().numpy(), crops)
+                sure[start + rows] = score.cpu().numpy()
+        return xy, sure
+
+    def _decode(self, output: HeatmapOutput | SimccOutput) -> tuple[torch.Tensor, torch.Tensor]:
+        network = self._network
+        if isinstance(output, SimccOutput):
+            assert isinstance(network, RTMPose)
+            return decode_simcc(output, network.config.sigma, reference=self.reference)
+        return decode_heatmaps(output, network.stride)
+
+    def __call__(self, frames: Sequence[Frame]) -> Predictions:
+        """Boxes, then keypoints, of n frames (H, W, 3) uint8 RGB."""
+        return predict_frames(self, frames)
+
+    def bare(self, frames: Sequence[Frame]) -> Callable[[], None]:
+        """The networks alone on these frames: their batches are prepared now, what is returned only runs them."""
+        found = [b for b, _ in self.detect(frames)]
+        owner = [i for i, each in enumerate(found) for _ in each] or [0]
+        boxes = np.concatenate(found) if any(len(b) for b in found) else np.array([[0.0, 0.0, 64.0, 64.0]])
+        crops = self.crops([frames[i] for i in owner], boxes)[1]
+        images = normalise(stack(crops), self.device).to(self.dtype) if crops else None
+        boxes_alone = self._detector.bare(frames) if not isinstance(self._detector, str) else None
+
+        @torch.inference_mode()
+        def run() -> None:
+            if boxes_alone is not None:
+                boxes_alone()
+            if images is not None:
+                for start in range(0, len(images), self.batch_size):
+                    self._network(images[start : start + self.batch_size])
+
+        return run

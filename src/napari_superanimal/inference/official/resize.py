@@ -1,0 +1,52 @@
+"""Bilinear resizing of 8-bit images in fixed point, equal to OpenCV's `INTER_LINEAR` in every bit.
+
+The released networks were trained and measured on crops that OpenCV made. Other bilinear filters differ by one
+grey level here and there, which is enough to move a keypoint by a cell where two cells are almost equal.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+#: Weights are whole numbers of 1/2048.
+ONE = 2048
+
+
+def resize_linear(image: Image, width: int, height: int) -> Image:
+    """An image (h, w, 3) uint8 resized to (height, width, 3)."""
+    h, w = image.shape[:2]
+    if (h, w) == (height, width):
+        return image
+    if (h, w) == (2 * height, 2 * width):
+        four = image.astype(np.int32)
+        total = four[::2, ::2] + four[1::2, ::2] + four[::2, 1::2] + four[1::2, 1::2]
+        return ((total + 2) >> 2).astype(np.uint8)
+    x, part = _positions(width, w)
+    # beside the image the border column counts alone; beyond the top and bottom both rows are the border row
+    part[(x < 0) | (x >= w - 1)] = 0
+    x = np.clip(x, 0, w - 1)
+    left, right = _weights(part)
+    y, part = _positions(height, h)
+    upper, lower = _weights(part)
+    pixels = image.astype(np.int32)
+    rows = pixels[:, x] * left[:, None]
+    rows += pixels[:, np.minimum(x + 1, w - 1)] * right[:, None]
+    rows >>= 4
+    top = (rows[np.clip(y, 0, h - 1)] * upper[:, None, None]) >> 16
+    top += (rows[np.clip(y + 1, 0, h - 1)] * lower[:, None, None]) >> 16
+    return np.clip((top + 2) >> 2, 0, 255).astype(np.uint8)
+
+
+def _positions(outputs: int, inputs: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+    """Where output pixels lie in the input: whole part and fraction."""
+    scale = 1.0 / (outputs / inputs)
+    position = ((np.arange(outputs) + 0.5) * scale - 0.5).astype(np.float32)
+    whole = np.floor(position)
+    return whole.astype(np.int64), position - whole
+
+
+def _weights(part: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    near = np.rint((np.float32(1) - part) * np.float32(ONE)).astype(np.int32)
+    return near, np.rint(part * np.float32(ONE)).astype(np.int32)
