@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
+from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QComboBox, QLabel, QProgressBar, QPushButton, QSpinBox
 
@@ -160,6 +161,30 @@ def test_points_lie_on_a_scaled_gray_image(widget: PredictWidget, qtbot: QtBot, 
     np.testing.assert_allclose(layer.scale, (1, 0.5, 0.5))
     np.testing.assert_allclose(layer.translate, (0, 100, 50))
     assert len(layer_to_poses(layer)) == 3
+
+
+def test_a_folder_of_images_of_different_sizes(
+    widget: PredictWidget, qtbot: QtBot, clip: Clip, tmp_path: Path
+) -> None:
+    # the same mouse, whole, cut out and enlarged
+    whole = Image.fromarray(clip.frames[5])
+    nose = clip.truth.xy[5, 0, clip.truth.keypoints.index("nose")]
+    left, top = (int(v) for v in np.clip(clip.truth.boxes[5, 0, :2] - 30, 0, None))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    whole.save(folder / "1.png")
+    whole.crop((left, top, 320, 240)).save(folder / "2.png")
+    whole.resize((640, 480)).save(folder / "3.png")
+    notification_manager.records.clear()
+    widget.open_video(folder)
+    assert errors() == []
+    assert widget.viewer.layers["photos"].data.shape == (3, 480, 640, 3)
+    click(qtbot, widget, "predict_run")
+    wait_until_done(qtbot, widget)
+    assert errors() == []
+    poses = layer_to_poses(points_layer(widget))
+    found = poses.xy[:, 0, poses.keypoints.index("nose")]
+    np.testing.assert_allclose(found, [nose, nose - (left, top), 2 * nose + 0.5], atol=12)
 
 
 def test_removing_the_layer_stops_the_run(
