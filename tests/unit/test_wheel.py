@@ -64,6 +64,43 @@ def test_holds_what_napari_and_type_checkers_look_for(wheel: zipfile.ZipFile, na
     assert f"napari_superanimal/{name}" in wheel.namelist()
 
 
+def test_napari_finds_the_plugin_in_the_wheel(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    """Unpacked elsewhere, npe2 discovers it, and every command comes from there; the strict check of the manifest
+    itself is in plugin/test_manifest.py, on the same bytes."""
+    name = "napari_superanimal/napari.yaml"
+    assert wheel.read(name) == (ROOT / "src" / name).read_bytes()
+    wheel.extractall(tmp_path)
+    code = """
+import importlib, json, sys
+folder = sys.argv[1]
+sys.path.insert(0, folder)
+import npe2
+found = [r for r in npe2.PluginManifest.discover(paths=[folder]) if r.distribution is not None
+         and r.distribution.metadata["Name"] == "napari-superanimal"]
+(result,) = found[:1]
+assert result.error is None, result.error
+files = {}
+for command in result.manifest.contributions.commands:
+    module, name = str(command.python_name).split(":")
+    imported = importlib.import_module(module)
+    assert callable(getattr(imported, name)), command.id
+    files[command.id] = imported.__file__
+print(json.dumps(files))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    files = json.loads(done.stdout.splitlines()[-1])
+    assert files
+    assert all(Path(file).is_relative_to(tmp_path) for file in files.values()), files
+
+
 @pytest.mark.parametrize("model", ["mouse-topview-mini", "quadruped-sideview-mini"])
 def test_holds_the_shipped_models(wheel: zipfile.ZipFile, model: str) -> None:
     folder = f"napari_superanimal/models/weights/{model}"
