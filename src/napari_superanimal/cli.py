@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from napari_superanimal import __version__
 from napari_superanimal.commands import (
+    benchmark,
     convert,
     demo,
     doctor,
     evaluate,
     finetune,
+    match,
+    merge,
     models,
     predict,
     train,
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: In the order of a newcomer's day; each module has ``add(subparsers)`` and imports nothing heavy.
-COMMANDS = (demo, predict, evaluate, finetune, train, convert, models, doctor)
+COMMANDS = (demo, predict, evaluate, finetune, benchmark, train, convert, merge, match, models, doctor)
 
 
 class _Parser(argparse.ArgumentParser):

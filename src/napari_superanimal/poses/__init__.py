@@ -1,6 +1,7 @@
 """The data model of labels and predictions."""
 
 from napari_superanimal.poses.boxes import boxes_from_keypoints, with_boxes
+from napari_superanimal.poses.merge import merge, part_of, unproject
 from napari_superanimal.poses.poses import (
     LABELLED,
     OCCLUDED,
@@ -10,7 +11,7 @@ from napari_superanimal.poses.poses import (
     Poses,
     make_poses,
 )
-from napari_superanimal.poses.project import facing, merge, project
+from napari_superanimal.poses.project import facing, project
 
 __all__ = [
     "LABELLED",
@@ -23,6 +24,8 @@ __all__ = [
     "facing",
     "make_poses",
     "merge",
+    "part_of",
     "project",
+    "unproject",
     "with_boxes",
 ]

@@ -57,6 +57,10 @@ class Poses:
         Folder that `images` are relative to.
     sources : tuple of str
         Name of the dataset each row came from; empty means one unnamed source.
+    splits : tuple of str
+        What each row is for ("train", "test", "val" or ""); empty means that nobody said.
+    ids : tuple of str
+        What each picture is called in the file it came from; empty where files do not number pictures.
     scorer : str
         Who labelled or which model predicted.
     skeleton : tuple of (str, str)
@@ -77,6 +81,8 @@ class Poses:
     image_sizes: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     root: Path | None = None
     sources: tuple[str, ...] = ()
+    splits: tuple[str, ...] = ()
+    ids: tuple[str, ...] = ()
     scorer: str = ""
     skeleton: tuple[tuple[str, str], ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
@@ -96,7 +102,7 @@ class Poses:
                 raise ValueError(f"{name} has shape {getattr(self, name).shape}, expected {shape}")
         if len(self.image_sizes) == 0 and t:
             object.__setattr__(self, "image_sizes", np.zeros((t, 2), np.int64))
-        for name in ("images", "sources"):
+        for name in ("images", "sources", "splits", "ids"):
             if len(getattr(self, name)) not in (0, t):
                 raise ValueError(f"{name} has {len(getattr(self, name))} entries for {t} frames")
         if len(set(self.keypoints)) != k or len(set(self.individuals)) != a:
@@ -145,6 +151,8 @@ class Poses:
             images=tuple(self.images[i] for i in index) if self.images else (),
             image_sizes=self.image_sizes[index],
             sources=tuple(self.sources[i] for i in index) if self.sources else (),
+            splits=tuple(self.splits[i] for i in index) if self.splits else (),
+            ids=tuple(self.ids[i] for i in index) if self.ids else (),
         )
 
 

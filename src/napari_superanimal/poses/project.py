@@ -52,15 +52,16 @@ def facing(
 def project(poses: Poses, table: ConversionTable, space: KeypointSpace) -> Poses:
     """`poses` in the keypoints of `space`.
 
-    Mapped keypoints are copied with everything that belongs to them; keypoints of the space that the
-    dataset does not define become visibility -1. Source keypoints without a target are listed in
-    ``metadata["unmapped"]``. Targets of the form ``left|right`` go to the side that the camera sees
-    (an animal that faces left shows its left side) and are undefined where the facing is unknown.
+     Mapped keypoints are copied with everything that belongs to them; keypoints of the space that the
+     dataset does not define become visibility -1. Source keypoints without a target are listed in
+     ``metadata["unmapped"]``; ``source_keypoints`` and ``table_rows`` say how to get back (`unproject`).
+    Targets of the form ``left|right`` go to the side that the camera sees
+     (an animal that faces left shows its left side) and are undefined where the facing is unknown.
 
-    Raises
-    ------
-    UserError
-        If the table names a keypoint that the space lacks, or none of the dataset's.
+     Raises
+     ------
+     UserError
+         If the table names a keypoint that the space lacks, or none of the dataset's.
     """
     unmapped = table.check(poses.keypoints, space)
     t, a, k = len(poses), len(poses.individuals), len(space)
@@ -108,47 +109,12 @@ def project(poses: Poses, table: ConversionTable, space: KeypointSpace) -> Poses
         likelihood=likelihood,
         human=human,
         skeleton=space.skeleton,
-        metadata={**poses.metadata, "space": space.name, "table": table.name, "unmapped": list(unmapped)},
-    )
-
-
-def merge(parts: list[Poses], names: list[str]) -> Poses:
-    """Several image datasets with the same keypoints as one; every row remembers its source.
-
-    Raises
-    ------
-    ValueError
-        If the keypoints differ or a part is a video.
-    """
-    keypoints = parts[0].keypoints
-    if any(p.keypoints != keypoints for p in parts):
-        raise ValueError("datasets must be in the same keypoint space before they are merged")
-    if any(p.is_video and len(p) for p in parts):
-        raise ValueError("only image datasets can be merged")
-    animals = max(len(p.individuals) for p in parts)
-    individuals = max((p.individuals for p in parts), key=len)
-    if len(individuals) > 1 or animals > 1:
-        individuals = tuple(f"animal{i}" for i in range(animals))
-
-    def pad(array: npt.NDArray, fill: float) -> npt.NDArray:
-        widths = [(0, 0)] * array.ndim
-        widths[1] = (0, animals - array.shape[1])
-        return np.pad(array, widths, constant_values=fill)
-
-    total = sum(len(p) for p in parts)
-    return Poses(
-        keypoints=keypoints,
-        individuals=individuals,
-        frames=np.arange(total),
-        xy=np.concatenate([pad(p.xy, np.nan) for p in parts]),
-        visibility=np.concatenate([pad(p.visibility, UNDEFINED) for p in parts]),
-        likelihood=np.concatenate([pad(p.likelihood, np.nan) for p in parts]),
-        human=np.concatenate([pad(p.human, False) for p in parts]),
-        boxes=np.concatenate([pad(p.boxes, np.nan) for p in parts]),
-        box_scores=np.concatenate([pad(p.box_scores, np.nan) for p in parts]),
-        images=tuple(str(p.image_path(i)) for p in parts for i in range(len(p))),
-        image_sizes=np.concatenate([p.image_sizes for p in parts]),
-        sources=tuple(n for p, n in zip(parts, names, strict=True) for _ in range(len(p))),
-        skeleton=parts[0].skeleton,
-        metadata={"space": parts[0].metadata.get("space", ""), "merged": list(names)},
+        metadata={
+            **poses.metadata,
+            "space": space.name,
+            "table": table.name,
+            "table_rows": [list(row) for row in table.rows],
+            "source_keypoints": list(poses.keypoints),
+            "unmapped": list(unmapped),
+        },
     )

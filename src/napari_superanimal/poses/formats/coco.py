@@ -128,10 +128,13 @@ def read_coco(path: Path, keypoints: Sequence[str] | None = None) -> Poses:
 
     never = [n for i, n in enumerate(names) if not np.isfinite(xy[:, :, i, 0]).any()]
     sources = [image.get("source") for image in images]
+    ids = [image.get("source_id", image["id"]) for image in images]
+    splits = [image.get("split") for image in images]
     info = data.get("info")
     info = info if isinstance(info, dict) else {}
     common: dict[str, Any] = {
         "sources": tuple(map(str, sources)) if sources and None not in sources else (),
+        "splits": tuple(s if isinstance(s, str) else "" for s in splits) if any(splits) else (),
         "individuals": individuals,
         "likelihood": likelihood,
         "visibility": visibility,
@@ -159,7 +162,16 @@ def read_coco(path: Path, keypoints: Sequence[str] | None = None) -> Poses:
         poses = make_poses(names, xy, frames=frames, image_sizes=sizes, metadata=metadata, **common)
         return poses.take(order)
     paths, sizes, root = _pictures(path, images, metadata)
-    return make_poses(names, xy, images=paths, image_sizes=sizes, root=root, metadata=metadata, **common)
+    return make_poses(
+        names,
+        xy,
+        images=paths,
+        image_sizes=sizes,
+        root=root,
+        ids=tuple(map(str, ids)),
+        metadata=metadata,
+        **common,
+    )
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,10 @@ def write_coco(poses: Poses, path: Path, *, overwrite: bool = False) -> list[Pat
     """Write COCO keypoints, one annotation per individual that has keypoints or a box.
 
     Visibility codes are kept, -1 (not defined) included, as SuperAnimal's own files have it. Beside
-    COCO's fields stand ``individual``, and for predictions ``keypoint_scores``, ``keypoint_human`` and
-    ``score``. Pictures that exist are named relative to the file, others as they were. Frames of a video
-    become images with ``frame_index`` and, when known, ``video``.
+    COCO's fields stand ``source``, ``source_id`` and ``split`` of a picture, ``individual``, and for
+    predictions ``keypoint_scores``, ``keypoint_human`` and ``score``.
+    Pictures that exist are named relative to the file, others as they were. Frames of a
+    video become images with ``frame_index`` and, when known, ``video``.
 
     Returns
     -------
@@ -49,11 +51,13 @@ def write_coco(poses: Poses, path: Path, *, overwrite: bool = False) -> list[Pat
         "individuals": list(poses.individuals),
     }
     annotations: list[dict[str, Any]] = []
+    ids = image_ids(poses)
     derived = boxes_from_keypoints(poses.xy, poses.image_sizes[:, None, :])
     everything_found = poses.found
     for row, slot in np.argwhere(poses.present).tolist():
         found, around = everything_found[row, slot], derived[row, slot]
-        annotations.append(_annotation(poses, row, slot, found, around, len(annotations) + 1))
+        annotation = _annotation(poses, row, slot, found, around, len(annotations) + 1)
+        annotations.append({**annotation, "image_id": ids[row]})
     data = {
         "info": {
             "description": "animal poses",
@@ -62,7 +66,7 @@ def write_coco(poses: Poses, path: Path, *, overwrite: bool = False) -> list[Pat
         },
         "licenses": [],
         "categories": [category],
-        "images": [_image(poses, row, path) for row in range(len(poses))],
+        "images": [_image(poses, row, ids[row], path) for row in range(len(poses))],
         "annotations": annotations,
     }
     write_text(path, json.dumps(data, ensure_ascii=False, allow_nan=False))
@@ -81,7 +85,7 @@ def _annotation(
     box = (poses.boxes[row, slot] if own else around).tolist()
     annotation: dict[str, Any] = {
         "id": identity,
-        "image_id": row + 1,
+        "image_id": 0,
         "category_id": 1,
         "keypoints": [v if i % 3 < 2 else int(v) for i, v in enumerate(triplets.ravel().tolist())],
         "num_keypoints": int(found.sum()),
@@ -103,8 +107,15 @@ def _annotation(
     return annotation
 
 
-def _image(poses: Poses, row: int, path: Path) -> dict[str, Any]:
-    image: dict[str, Any] = {"id": row + 1}
+def image_ids(poses: Poses) -> list[int]:
+    """Ids of the pictures in a COCO file: their own where those are unique and in order, else numbers from 1."""
+    own = [int(i) if i.isdecimal() and str(int(i)) == i else -1 for i in poses.ids]
+    kept = bool(own) and min(own) >= 0 and all(a < b for a, b in pairwise(own))
+    return own if kept else list(range(1, len(poses) + 1))
+
+
+def _image(poses: Poses, row: int, identity: int, path: Path) -> dict[str, Any]:
+    image: dict[str, Any] = {"id": identity}
     if poses.is_video:
         frame = int(poses.frames[row])
         video = poses.metadata.get("video")
@@ -119,6 +130,10 @@ def _image(poses: Poses, row: int, path: Path) -> dict[str, Any]:
         image.update(width=width, height=height)
     if poses.sources:
         image["source"] = poses.sources[row]
+    if poses.splits and poses.splits[row]:
+        image["split"] = poses.splits[row]
+    if poses.ids and poses.ids[row] != str(identity):
+        image["source_id"] = poses.ids[row]
     return image
 
 

@@ -234,6 +234,9 @@ def poses_from_tables(
     multi = any(t.multi for t in tables)
     predicted = is_prediction(first, files[0].path)
     own: dict[str, Any] = first.extras.fields if first.extras and len(files) == 1 else {}
+    notes = [t.extras.fields.get("metadata", {}) if t.extras else {} for t in tables]
+    # the tables of one project say the same; those of several programs do not
+    shared = notes[0] if all(note == notes[0] for note in notes) else {}
     keypoints = keypoints or own.get("keypoints", ())
     individuals = individuals or own.get("individuals", ())
     if multi and len(tables) > 1:
@@ -273,7 +276,7 @@ def poses_from_tables(
     }
     given = metadata or {}
     meta: dict[str, Any] = {
-        **own.get("metadata", {}),
+        **shared,
         **given,
         "path": str(given.get("path", files[0].path)),
         "dlc": dlc,
@@ -291,7 +294,7 @@ def poses_from_tables(
         "box_scores": arrays.box_scores,
         "scorer": dlc["scorer"],
         "skeleton": tuple((a, b) for a, b in edges if a in names and b in names),
-        "sources": tuple(own.get("sources", ())),
+        **{field: _row_texts(tables, field) for field in ("sources", "splits", "ids")},
         "metadata": meta,
     }
     if first.layout in ("integer", "frame"):
@@ -300,6 +303,22 @@ def poses_from_tables(
     images, sizes = _pictures(files, base, meta)
     sizes = np.where(sizes > 0, sizes, arrays.sizes)
     return make_poses(names, arrays.xy, images=images, image_sizes=sizes, root=base, **common)
+
+
+def _row_texts(tables: Sequence[DlcTable], field: str) -> tuple[str, ...]:
+    """One of the texts that our own tables hold per row; empty when no table has it."""
+    given = [
+        tuple(map(str, t.extras.fields.get(field) or ())) if t.extras is not None else () for t in tables
+    ]
+    if not any(given):
+        return ()
+    # a table that another program made, or whose rows were changed, has none
+    lengths = [len(t.frames) for t in tables]
+    return tuple(
+        text
+        for texts, n in zip(given, lengths, strict=True)
+        for text in (texts if len(texts) == n else ("",) * n)
+    )
 
 
 class _Arrays:

@@ -223,6 +223,8 @@ def _add_extras(poses: Poses, pairs: list[tuple[str, str]], multi: bool, file: P
         "individuals": list(poses.individuals),
         "skeleton": [list(e) for e in poses.skeleton],
         "sources": list(poses.sources),
+        "splits": list(poses.splits),
+        "ids": list(poses.ids),
         "metadata": kept_metadata(poses.metadata),
     }
     if poses.root is not None:

@@ -1,0 +1,140 @@
+"""Conversion tables of several datasets in one file: the paper's two, and files laid out like them.
+
+The dataset's column decides, never the name alone: ``spine1`` is the neck in one lab and the middle of the back
+in another.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+
+from napari_superanimal.errors import UserError
+from napari_superanimal.keypoints.table import ConversionTable, load_table
+
+#: How the paper's tables are named: ``paper:EPM``.
+PAPER = "paper"
+#: The column of the space's own names in a wide table, as DeepLabCut calls it.
+MASTER = "MasterName"
+LONG = ["dataset", "source", "keypoint"]
+
+
+def parse_tables(text: str, *, space: str = "", path: Path | None = None) -> dict[str, ConversionTable]:
+    """Tables by dataset, from text laid out long (``dataset,source,keypoint``) or wide.
+
+    In a wide table every column but ``MasterName`` is a dataset; cells are its names, empty where it lacks the
+    keypoint. Spaces around names do not count.
+
+    Raises
+    ------
+    UserError
+        If the header is neither, or a dataset's table contradicts itself.
+    """
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    for line in text.splitlines():
+        if line.startswith("# space:"):
+            space = line.partition(":")[2].strip()
+    reader = csv.reader(io.StringIO("\n".join(lines)))
+    header = [cell.strip() for cell in next(reader, [])]
+    found: dict[str, list[tuple[str, str]]] = {}
+    if header[:3] == LONG:
+        for cells in reader:
+            dataset, source, target = (*[c.strip() for c in cells], "", "", "")[:3]
+            if dataset and source and target:
+                found.setdefault(dataset, []).append((source, target))
+    elif MASTER in header:
+        master = header.index(MASTER)
+        found = {name: [] for i, name in enumerate(header) if i != master and name}
+        for cells in reader:
+            target = cells[master].strip() if len(cells) > master else ""
+            for i, cell in enumerate(cells[: len(header)]):
+                if i != master and header[i] and cell.strip() and target:
+                    found[header[i]].append((cell.strip(), target))
+    else:
+        raise UserError(
+            f"a table of several datasets starts with `{','.join(LONG)}`, or has a column {MASTER}",
+            path=path,
+            remedy="add the header row",
+        )
+    return {name: ConversionTable(name=name, rows=tuple(rows), space=space) for name, rows in found.items()}
+
+
+@cache
+def paper_tables() -> dict[str, ConversionTable]:
+    """The two conversion tables of the paper, by dataset: 15 of mice from above, 6 of quadrupeds."""
+    folder = files("napari_superanimal.keypoints") / "data" / "tables" / PAPER
+    found: dict[str, ConversionTable] = {}
+    for entry in sorted(folder.iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".csv"):
+            found |= parse_tables(entry.read_text(encoding="utf-8"))
+    return {
+        name: ConversionTable(f"{PAPER}:{name}", table.rows, table.space) for name, table in found.items()
+    }
+
+
+def pick_table(text: str | Path, folder: Path | None = None) -> ConversionTable:
+    """The table that a user names: a CSV, a shipped one, ``paper:DATASET``, or ``FILE.csv:DATASET``.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Where a file is looked for first.
+
+    Raises
+    ------
+    UserError
+        If there is none of that name, or it is wrong.
+    """
+    name = str(text)
+    beside = folder / name if folder is not None else Path(name)
+    path = beside if beside.is_file() else Path(name)
+    if path.is_file():
+        return _single(path)
+    file, _, dataset = name.rpartition(":")
+    if file == PAPER:
+        return _choose(paper_tables(), dataset, "the paper's conversion tables")
+    if file and Path(file).is_file():
+        return _choose(parse_tables(_read(Path(file)), path=Path(file)), dataset, file)
+    return load_table(text)
+
+
+def _single(path: Path) -> ConversionTable:
+    """The only table of a file; a file of several needs ``:DATASET``."""
+    text = _read(path)
+    rows = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    header = [cell.strip() for cell in next(csv.reader(rows[:1]), [])]
+    if header[:3] != LONG and MASTER not in header:
+        return load_table(path)
+    tables = parse_tables(text, path=path)
+    if len(tables) != 1:
+        raise UserError(
+            f"the file holds the tables of {len(tables)} datasets",
+            path=path,
+            remedy=f"say which one: {path.name}:{next(iter(tables), 'DATASET')}",
+        )
+    return next(iter(tables.values()))
+
+
+def _choose(tables: dict[str, ConversionTable], dataset: str, where: str) -> ConversionTable:
+    if dataset not in tables:
+        raise UserError(
+            f"{where} has no dataset {dataset!r}",
+            remedy=f"use one of {', '.join(tables)}",
+        )
+    return tables[dataset]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read the conversion table ({error})", path=path) from error
+
+
+def saved_table_path(dataset: Path, space: str) -> Path:
+    """Where the table of a dataset is kept: in its folder, or beside its file."""
+    name = f"{space}.table.csv"
+    return dataset / name if dataset.is_dir() else dataset.with_name(f"{dataset.stem}.{name}")
