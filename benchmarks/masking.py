@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 LABS = {"A": ("nose", "tail_base"), "B": ("left_ear", "right_ear")}
 WITHIN_PX = 10.0
 HELD_OUT = 0.25
-NETWORK = NetworkConfig("resnet18", {"channels": [24, 48, 96, 192]}, 48, 4, 128)
+NETWORK = NetworkConfig("resnet10t", {"channels": [16, 32, 64, 128], "stem_width": 16}, 32, 4, 96)
 
 
 def samples_of(data: Path) -> tuple[PoseSamples, list[str]]:
@@ -99,7 +99,7 @@ def score(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -23,6 +23,7 @@ from napari_superanimal.plugin.session import session_of
 from napari_superanimal.plugin.training_data import training_labels, write_training_set
 from napari_superanimal.poses import make_poses
 from napari_superanimal.poses.formats.registry import read
+from napari_superanimal.training.modes import MODES
 from napari_superanimal.video import open_video
 
 if TYPE_CHECKING:
@@ -156,7 +157,10 @@ def test_fine_tune_from_corrections(
     # the model is in both lists, with its card, and works
     card = zoo.find_model("my-mouse").card
     assert card.parent == model
-    assert set(card.keypoints) == set(labels.keypoints)
+    assert card.recipe["mode"] == "replay", "the first choice"
+    assert set(card.keypoints) >= {*labels.keypoints, *zoo.find_model(model).card.keypoints}
+    assert card.recipe["replay"]["human"] == int(labels.found.sum())
+    assert "px from your labels" in label(widget, "finetune_hint")
     qtbot.waitUntil(lambda: predict.models.combo.findData("my-mouse") >= 0, timeout=5000)
     predict.models.choose("my-mouse")
     assert "my-mouse" in predict.models.text.text()
@@ -170,6 +174,57 @@ def test_fine_tune_from_corrections(
     widget.findChild(QLineEdit, "finetune_name").setText("my-mouse")
     click(qtbot, widget, "finetune_start")
     assert "exists already" in errors()[-1]
+
+
+def test_the_form_says_what_will_be_forgotten(
+    viewer: Any, widget: FinetuneWidget, qtbot: QtBot, clip_file: Path, clip: Clip, model: str, tmp_path: Path
+) -> None:
+    layer = show_predictions(viewer, clip_file, clip, model)
+    correct(layer, clip, EDITED)
+    mode = widget.findChild(QComboBox, "finetune_mode")
+    box = widget.findChild(QCheckBox, "finetune_accept_untouched")
+    qtbot.mouseClick(box, Qt.MouseButton.LeftButton, pos=QPoint(10, box.height() // 2))
+    others = [k for k in zoo.find_model(model).card.keypoints if k != "nose"]
+    mode.setCurrentIndex(mode.findData("replay"))
+    assert f"Kept besides yours: {others[0].replace('_', ' ')}" in label(widget, "finetune_mode_text")
+    mode.setCurrentIndex(mode.findData("naive"))
+    assert f"Will be forgotten:</b> {others[0].replace('_', ' ')}" in label(widget, "finetune_mode_text")
+    # a table may say that it is another keypoint
+    table = tmp_path / "mine.csv"
+    table.write_text(f"source,keypoint\nnose,{others[0]}\n", encoding="utf-8")
+    widget.findChild(QLineEdit, "finetune_table").setText(str(table))
+    assert "Will be forgotten:</b> nose" in label(widget, "finetune_mode_text")
+    notification_manager.records.clear()
+    widget.findChild(QLineEdit, "finetune_table").setText(str(tmp_path / "absent.csv"))
+    click(qtbot, widget, "finetune_start")
+    (message,) = errors()
+    assert "absent.csv" in message
+    assert not widget.running
+
+
+def test_compare_all_ways(
+    viewer: Any, widget: FinetuneWidget, qtbot: QtBot, clip_file: Path, clip: Clip, model: str
+) -> None:
+    layer = show_predictions(viewer, clip_file, clip, model)
+    correct(layer, clip, EDITED)
+    widget.findChild(QSpinBox, "finetune_steps").setValue(2)
+    name = widget.findChild(QLineEdit, "finetune_name")
+    name.setText("ways")
+    before = {ref.card.name for ref in zoo.list_models()}
+    notification_manager.records.clear()
+    click(qtbot, widget, "finetune_compare")
+    assert widget.running
+    qtbot.waitUntil(lambda: not widget.running, timeout=BUSY_MS)
+    assert errors() == []
+    told = label(widget, "finetune_hint")
+    assert "The ways compared" in told
+    assert all(mode.title in told for mode in MODES.values())
+    folder = runs.runs_folder() / "ways"
+    assert (folder / "compare.json").is_file()
+    assert (folder / "compare_learned.svg").is_file()
+    assert not (folder / "ways").exists(), "the models of a comparison are not kept"
+    assert {ref.card.name for ref in zoo.list_models()} == before
+    assert runs.unfinished_runs() == []
 
 
 def test_cancel_resume_discard(

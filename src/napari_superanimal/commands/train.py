@@ -6,7 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_superanimal.commands.common import add_training_options, new_command, training_progress
+from napari_superanimal.commands.common import (
+    add_training_options,
+    new_command,
+    positive,
+    training_progress,
+)
 from napari_superanimal.errors import UserError
 
 if TYPE_CHECKING:
@@ -17,13 +22,15 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Train a model from scratch, either by a recipe (--config, how the shipped models were made) or from data
 sets named here. Every data set is carried into the keypoint space by its conversion table; keypoints
-that it does not define are masked. Ctrl-C saves a checkpoint, and --resume goes on from it."""
+that it does not define are masked. Several processes share the work when torchrun starts them.
+Ctrl-C saves a checkpoint, and --resume goes on from it."""
 
 _EPILOG = """\
 examples:
   superanimal train mice/ other-lab/=other-lab.csv --space superanimal_topviewmouse \\
       --backbone mobilenetv4_conv_small --out my-model
-  superanimal train --config recipe.yaml --data datasets/ --out my-model"""
+  superanimal train --config recipe.yaml --data datasets/ --out my-model
+  torchrun --nproc-per-node 2 --no-python superanimal train --config recipe.yaml --out my-model"""
 
 _STEPS = 2000
 
@@ -47,6 +54,12 @@ def add(subparsers: Any) -> None:
         "--no-masking", action="store_true", help="train undefined keypoints as absent (to compare)"
     )
     parser.add_argument("--no-detector", action="store_true", help="train the pose network only")
+    parser.add_argument(
+        "--balance", action="store_true", help="draw every data set equally often, however large it is"
+    )
+    parser.add_argument(
+        "--accumulate", type=positive, metavar="N", help="batches per step, in the memory of one (default 1)"
+    )
     add_training_options(parser)
 
 
@@ -69,16 +82,27 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.no_detector:
         config = replace(config, detector=None)
 
+    from napari_superanimal.training.distributed import is_main, own_folder, together
+    from napari_superanimal.training.sampling import balance_datasets
     from napari_superanimal.training.train import require_empty, train
 
+    if args.accumulate:
+        config = with_accumulation(config, args.accumulate)
     require_empty(args.out, args.resume)
     check_folder(args.out, 200_000_000)
-    with training_progress(args) as (report, token):
-        folder = train(config, data, args.out, on_progress=report, token=token, resume=args.resume)
-    if not args.progress_lines:
-        print(f"wrote the model {config.name} into {folder}")
-        print(f"use it with --model {folder}, or add it to the list: superanimal models import {folder}")
-    return {"model": config.name, "folder": folder, "steps": config.pose.loop.steps}
+    if args.balance:
+        config = balance_datasets(config, data)
+    with together():
+        if not is_main():
+            args.json = None
+        with own_folder(args.out) as out, training_progress(args) as (report, token):
+            train(config, data, out, on_progress=report, token=token, resume=args.resume)
+        if not args.progress_lines:
+            print(f"wrote the model {config.name} into {args.out}")
+            print(
+                f"use it with --model {args.out}, or add it to the list: superanimal models import {args.out}"
+            )
+    return {"model": config.name, "folder": args.out, "steps": config.pose.loop.steps}
 
 
 def _from_recipe(args: argparse.Namespace) -> tuple[TrainConfig, Path]:
@@ -163,5 +187,14 @@ def with_seed(config: TrainConfig, seed: int) -> TrainConfig:
     config = replace(config, pose=replace(config.pose, loop=replace(config.pose.loop, seed=seed)))
     if config.detector is not None:
         loop = replace(config.detector.loop, seed=seed)
+        config = replace(config, detector=replace(config.detector, loop=loop))
+    return config
+
+
+def with_accumulation(config: TrainConfig, parts: int) -> TrainConfig:
+    """`parts` batches per step for both stages."""
+    config = replace(config, pose=replace(config.pose, loop=replace(config.pose.loop, accumulate=parts)))
+    if config.detector is not None:
+        loop = replace(config.detector.loop, accumulate=parts)
         config = replace(config, detector=replace(config.detector, loop=loop))
     return config

@@ -142,11 +142,15 @@ def run_one(
     *,
     steps: int,
     rows: npt.NDArray[np.int64] | None = None,
+    options: dict[str, Any] | None = None,
     on_progress: ProgressCallback | None = None,
     token: CancelToken | None = None,
     resume: bool = False,
 ) -> dict[str, Any]:
-    """Fine-tune once, on all training images or some `rows` of them, and measure the result."""
+    """Fine-tune once, on all training images or some `rows` of them, and measure the result.
+
+    `options` are further arguments of `training.finetune.finetune`.
+    """
     poses = trials.training if rows is None else trials.training.take(rows)
     folder = finetune(
         poses,
@@ -161,6 +165,7 @@ def run_one(
         on_progress=on_progress,
         token=token,
         resume=resume,
+        **(options or {}),
     )
     table = read_table(folder / TABLE_FILE) if (folder / TABLE_FILE).is_file() else None
     return {"mode": mode, "seed": seed, "frames": len(poses), **measure(trials, load_model(folder), table)}

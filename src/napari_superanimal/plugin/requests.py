@@ -52,10 +52,16 @@ class FinetuneRequest:
     model : str
         Model to start from.
     mode : str
-        One of the keys of `training.finetune.MODES`.
+        One of the keys of `training.modes.MODES`.
     steps : int
     labels : str
         What the user called the labels, for messages.
+    table : str
+        File of a conversion table; empty where the names tell.
+    absent : bool
+        A keypoint without a position was deleted by a person, rather than not labelled.
+    compare : bool
+        Compare all modes instead of making one model.
     """
 
     name: str
@@ -65,6 +71,9 @@ class FinetuneRequest:
     mode: str
     steps: int
     labels: str = ""
+    table: str = ""
+    absent: bool = False
+    compare: bool = False
 
     @property
     def out(self) -> Path:
@@ -83,7 +92,12 @@ class FinetuneRequest:
 
     def arguments(self, *, resume: bool) -> list[str]:
         """The command line after ``superanimal``."""
-        words = ["finetune", self.dataset, "--model", self.model, "--mode", self.mode]
+        words = ["finetune", self.dataset, "--model", self.model]
+        words += ["--compare", "--seeds", "1"] if self.compare else ["--mode", self.mode]
+        if self.table:
+            words += ["--table", self.table]
+        if self.absent:
+            words.append("--absent")
         words += ["--out", str(self.out), "--steps", str(self.steps)]
         words += ["--progress-lines", "--stop-file", str(self.stop_file)]
         return [*words, "--resume"] if resume else words

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import write_text
@@ -15,6 +16,7 @@ from napari_superanimal.plugin.requests import FinetuneRequest
 #: Written when a training's model has been added to the list: nothing is left to resume.
 DONE_FILE = "done"
 SPEED_FILE = "speed.json"
+COMPARISON_FILE = "compare.json"
 
 
 def runs_folder() -> Path:
@@ -104,6 +106,27 @@ def finish_run(request: FinetuneRequest) -> None:
     """Note that the model is in the list; checkpoints and the copy of the weights are not needed any more."""
     write_text(Path(request.folder) / DONE_FILE, "")
     shutil.rmtree(request.out, ignore_errors=True)
+
+
+def keep_comparison(request: FinetuneRequest) -> dict[str, Any]:
+    """Keep figures and charts of a finished comparison in the run's folder, drop its models; gives the figures.
+
+    Raises
+    ------
+    UserError
+        If the figures cannot be read.
+    """
+    folder = Path(request.folder)
+    try:
+        for path in [*request.out.glob("*.json"), *request.out.glob("*.svg")]:
+            shutil.move(path, folder / path.name)
+        found: dict[str, Any] = json.loads((folder / COMPARISON_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"the comparison cannot be read ({error})", path=folder, remedy="start it again"
+        ) from error
+    finish_run(request)
+    return found
 
 
 def remember_speed(model: str, steps_per_s: float) -> None:

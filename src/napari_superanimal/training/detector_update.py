@@ -98,20 +98,20 @@ def with_other_animals(labels: Poses, model: LoadedModel, reader: FrameReader) -
     Who labels one animal of several does not say that the others are background.
     """
     finder = Predictor(model, max_individuals=2 * len(labels.individuals) + 2, device="cpu")
-    extra: list[npt.NDArray[np.float64]] = []
+    extra: list[npt.NDArray[Any]] = []
     for row in range(len(labels)):
-        boxes, scores = finder.detect([reader(labels, row)])[0]
+        seen, scores = finder.detect([reader(labels, row)])[0]
         known = labels.boxes[row][np.isfinite(labels.boxes[row]).all(-1)]
         sure = scores >= max(0.5, model.card.detector_threshold)
-        alone = overlap(boxes, known).max(-1, initial=0.0) <= APART
-        middle = (boxes[:, :2] + boxes[:, 2:] / 2)[:, None]
+        alone = overlap(np.asarray(seen, np.float64), known).max(-1, initial=0.0) <= APART
+        middle = (seen[:, :2] + seen[:, 2:] / 2)[:, None]
         inside = ((middle > known[:, :2]) & (middle < known[:, :2] + known[:, 2:])).all(-1).any(-1)
-        extra.append(boxes[sure & alone & ~inside])
+        extra.append(seen[sure & alone & ~inside])
     more = max((len(b) for b in extra), default=0)
     if not more:
         return labels
 
-    def pad(array: npt.NDArray, fill: float) -> npt.NDArray:
+    def pad(array: npt.NDArray[Any], fill: float) -> npt.NDArray[Any]:
         widths = [(0, 0), (0, more)] + [(0, 0)] * (array.ndim - 2)
         return np.pad(array, widths, constant_values=fill)
 

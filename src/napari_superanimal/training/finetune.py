@@ -213,7 +213,8 @@ def finetune(
         message="fine-tuning",
     )
     assert isinstance(pose, PoseNet)
-    detector, found = model.detector, {}
+    detector = model.detector
+    found: dict[str, Any] = {}
     if train_detector:
         detector, found = update_detector(
             model,

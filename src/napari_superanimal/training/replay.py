@@ -154,7 +154,7 @@ def replay_labels(
             for animal, (seen, agrees) in zip(
                 who, looks.at(frame, labelled, row, who, vocabulary.space), strict=True
             ):
-                side = facing(labelled.xy[row, animal], vocabulary.space) or seen.side[0]
+                side = int(facing(labelled.xy[row, animal], vocabulary.space)) or int(seen.side[0])
                 if canonical:
                     human_xy[row, animal], codes[row, animal] = _near_far(
                         labelled.xy[row, animal], labelled.visibility[row, animal], vocabulary.space, side
@@ -164,7 +164,7 @@ def replay_labels(
         if on_progress is not None:
             on_progress(meter.at(row + 1, "looking at the images with the starting model"))
 
-    found = np.isfinite(human_xy).all(-1)
+    found = np.asarray(np.isfinite(human_xy).all(-1))
     extra = [
         k
         for k in vocabulary.space.keypoints
@@ -220,7 +220,7 @@ def match_boxes(xy: Floats, boxes: Floats, detected: Floats) -> npt.NDArray[np.i
     partner = np.full(len(xy), -1, np.int64)
     if not len(detected):
         return partner
-    finite = np.isfinite(xy).all(-1)
+    finite = np.asarray(np.isfinite(xy).all(-1))
     room = 0.1 * detected[:, 2:]
     low, high = detected[:, :2] - room, detected[:, :2] + detected[:, 2:] + room
     at = np.where(finite[..., None], xy, np.inf)[:, None]
@@ -266,7 +266,7 @@ class _Looks:
         xy = labelled.xy[row, who]
         given = labelled.boxes[row, who]
         boxes = with_boxes(labelled.take([row])).boxes[0, who]
-        found = self.finder.detect([frame])[0][0] if self.finder else np.empty((0, 4))
+        found: Floats = self.finder.detect([frame])[0][0] if self.finder else np.empty((0, 4))
         partner = match_boxes(xy, boxes, found)
         out = []
         for i in range(len(who)):
@@ -309,7 +309,7 @@ class _Looks:
         """Median distance from the labels (K, 2), px; NaN without a shared keypoint."""
         if self.model.card.side_canonical:
             codes = np.zeros(len(xy), np.int8)
-            xy, _ = _near_far(xy, codes, space, facing(xy, space) or seen.side[n])
+            xy, _ = _near_far(xy, codes, space, int(facing(xy, space)) or int(seen.side[n]))
         apart = np.linalg.norm(seen.xy[n] - xy[self.index], axis=-1)
         apart = apart[np.isfinite(apart)]
         return float(np.median(apart)) if len(apart) else float("nan")
@@ -324,7 +324,7 @@ def size_of(box: Floats, seen: Floats | None) -> float:
 
 
 def _near_far(
-    xy: Floats, codes: npt.NDArray[np.int8], space: KeypointSpace, side: int | np.int8
+    xy: Floats, codes: npt.NDArray[np.int8], space: KeypointSpace, side: int
 ) -> tuple[Floats, npt.NDArray[np.int8]]:
     """One animal's left/right keypoints (K, 2) renamed to near/far, given the way it faces.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -152,3 +153,110 @@ def test_finetune_without_images_is_one_line(
     assert run("finetune", alone, "--model", tiny, "--mode", "naive", "--out", tmp_path / "out") == 2
     assert "can be found" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_data_sets_of_any_size_are_drawn_equally_often(labels: Path) -> None:
+    from napari_superanimal.commands.train import with_accumulation
+    from napari_superanimal.training.sampling import balance_datasets
+
+    config = read_config(labels.parent / "recipe.yaml")
+    drawn = replace(config.datasets[0], name="drawn", path="", validation="", rendered=60)
+    config = replace(config, datasets=(*config.datasets, drawn))
+    real, rendered = balance_datasets(config, labels.parent).datasets
+    assert 20 * real.weight == pytest.approx(60 * rendered.weight)
+    assert with_accumulation(config, 3).pose.loop.accumulate == 3
+
+
+def test_replay_keeps_the_model_s_keypoints_and_tells(
+    labels: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few = tmp_path / "few.csv"
+    few.write_text("source,keypoint\nnose,nose\ntail_base,tail_base\n", encoding="utf-8")
+    out, report = tmp_path / "mine", tmp_path / "report.json"
+    words = [labels, "--model", tiny, "--table", few, "--out", out, "--steps", 2, "--json", report]
+    more = ["--replay-threshold", 0.6, "--accumulate", 2, "--batch-size", 2, "--balance", "--keep-detector"]
+    assert run("finetune", *words, "--mode", "replay", *more) == 0
+    card = find_model(out).card
+    assert set(find_model(tiny).card.keypoints) <= set(card.keypoints)
+    assert card.recipe["replay"]["threshold"] == 0.6
+    assert (card.recipe["accumulate"], card.recipe["balance"]) == (2, True)
+    assert "0.6" in card.summary
+    result = json.loads(report.read_text())
+    assert result["keypoints"] == list(card.keypoints)
+    assert "memory replay: " in capsys.readouterr().out
+    assert (out / "table.csv").is_file()
+
+
+def test_modes_are_compared(
+    labels: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, report = tmp_path / "comparison", tmp_path / "report.json"
+    words = [labels, "--model", tiny, "--compare", "--out", out, "--steps", 1, "--seeds", 1, "--json", report]
+    assert run("finetune", *words, "--modes", "replay", "scratch", "--test", "match:img02") == 0
+    found = json.loads(report.read_text())
+    assert found["test_images"] == 4
+    assert [r["mode"] for r in found["runs"]] == ["starting model", "replay", "scratch"]
+    assert "replay" in capsys.readouterr().out
+    assert run("finetune", *words) == 2, "a result is not overwritten"
+    assert "--resume" in capsys.readouterr().err
+
+
+def test_the_few_shot_curve(labels: Path, tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "curve"
+    words = [
+        "few-shot",
+        labels,
+        "--model",
+        tiny,
+        "--out",
+        out,
+        "--steps",
+        1,
+        "--seeds",
+        1,
+        "--modes",
+        "naive",
+    ]
+    assert run("benchmark", *words, "--shares", 0.1, 1) == 0
+    found = json.loads((out / "few_shot.json").read_text())
+    assert [p["frames"] for p in found["curves"]["naive"]] == [2, 17]
+    assert (out / "few_shot.svg").is_file()
+    assert run("benchmark", *words, "--frames", 1000, "--resume") == 2
+    assert run("benchmark", *words, "--shares", 2) == 2
+
+
+def test_two_processes_finetune_as_one(labels: Path, tiny: Path, tmp_path: Path) -> None:
+    """The command under torchrun: one model, one report, the same loss curve."""
+    curves = []
+    for processes in (1, 2):
+        out = tmp_path / f"by-{processes}"
+        launcher = [sys.executable, "-m"]
+        if processes > 1:
+            launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
+        words = [
+            "napari_superanimal.cli",
+            "finetune",
+            labels,
+            "--model",
+            tiny,
+            "--mode",
+            "replay",
+            "--out",
+            out,
+        ]
+        words += [
+            "--steps",
+            3,
+            "--keep-detector",
+            "--progress-lines",
+            "--json",
+            tmp_path / f"{processes}.json",
+        ]
+        done = subprocess.run([*launcher, *map(str, words)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        curves.append([line["values"]["loss"] for line in told if "loss" in line["values"]])
+        assert find_model(out).card.name == f"by-{processes}"
+        assert json.loads((tmp_path / f"{processes}.json").read_text())["status"] == "complete"
+    assert len(curves[0]) == 3
+    assert curves[1] == pytest.approx(curves[0], rel=1e-3)

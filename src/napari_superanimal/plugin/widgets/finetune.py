@@ -21,10 +21,12 @@ from napari_superanimal.plugin import runs
 from napari_superanimal.plugin.requests import FinetuneRequest
 from napari_superanimal.plugin.widgets.controls import button, group, hint, spin
 from napari_superanimal.plugin.widgets.dock import DockForm
+from napari_superanimal.plugin.widgets.finetune_outcome import comparison_text, expected_text, outcome_text
 from napari_superanimal.plugin.widgets.labels_source import LabelsSource
 from napari_superanimal.plugin.widgets.live_plot import Curve, LivePlot
 from napari_superanimal.plugin.widgets.model_card import ModelPicker
 from napari_superanimal.plugin.widgets.progress import RunBar, duration
+from napari_superanimal.plugin.widgets.table_field import TableField
 from napari_superanimal.plugin.workers import Failed, TrainingProcess, write_labels_worker
 from napari_superanimal.training.modes import MODES
 
@@ -67,6 +69,7 @@ class FinetuneWidget(DockForm):
         for key, mode in MODES.items():
             self.mode.addItem(mode.title, key)
         self.mode_text = hint("finetune_mode_text")
+        self.table = TableField("finetune")
         self.length = QComboBox()
         self.length.setObjectName("finetune_length")
         self.length.addItems(list(LENGTHS))
@@ -80,6 +83,11 @@ class FinetuneWidget(DockForm):
         self.name.setObjectName("finetune_name")
         self.name.setToolTip("What the new model is called in the list of models")
         self.start_button = button("Start training", "finetune_start", "Train in the background")
+        self.compare_button = button(
+            "Compare all ways…",
+            "finetune_compare",
+            "Train in every way on most of your frames and measure on the rest: what is learned, what is forgotten",
+        )
         self.bar = RunBar("steps", "finetune")
         self.bar.button.setToolTip("Stops after this step; the training can be resumed later")
         self.plot = LivePlot(
@@ -98,6 +106,8 @@ class FinetuneWidget(DockForm):
         self.length.currentTextChanged.connect(self._length_chosen)
         self.steps.valueChanged.connect(self._steps_chosen)
         self.start_button.clicked.connect(self.start)
+        self.compare_button.clicked.connect(self.compare)
+        self.table.changed.connect(self._describe)
         self.bar.cancel_clicked.connect(self.cancel)
         self.source.changed.connect(self._source_changed)
         self._source_changed()
@@ -111,6 +121,7 @@ class FinetuneWidget(DockForm):
         fields.addRow("Start from", self.models)
         fields.addRow("How", self.mode)
         fields.addRow(self.mode_text)
+        fields.addRow("Table", self.table)
         long = QHBoxLayout()
         long.addWidget(self.length)
         long.addWidget(self.steps)
@@ -134,6 +145,7 @@ class FinetuneWidget(DockForm):
         self.form.addWidget(group("Learn from", self.source))
         self.form.addWidget(group("Training", how))
         self.form.addWidget(self.start_button)
+        self.form.addWidget(self.compare_button)
         self.form.addWidget(self.bar)
         self.form.addWidget(self.plot)
         self.form.addWidget(self.hint)
@@ -147,6 +159,13 @@ class FinetuneWidget(DockForm):
 
     def start(self) -> None:
         """Write the labels out and train on them."""
+        self._begin_run(compare=False)
+
+    def compare(self) -> None:
+        """Write the labels out and train on them in every way, to compare."""
+        self._begin_run(compare=True)
+
+    def _begin_run(self, *, compare: bool) -> None:
         card = self.models.card
         if self.running or card is None:
             return
@@ -162,6 +181,10 @@ class FinetuneWidget(DockForm):
                 mode=self.mode.currentData(),
                 steps=self.steps.value(),
                 labels=self.source.title,
+                table=self.table.table(),
+                # in corrected predictions a point that is gone was deleted
+                absent=not self.source.on_disk,
+                compare=compare,
             )
             if self.source.on_disk:
                 runs.new_run(request)
@@ -256,8 +279,11 @@ class FinetuneWidget(DockForm):
     def _finished(self) -> None:
         assert self._process is not None
         request = self._process.request
+        if request.compare:
+            self._compared(request)
+            return
         try:
-            zoo.import_model(request.out)
+            card = zoo.import_model(request.out).card
             runs.finish_run(request)
         except UserError as error:
             self._fail(str(error))
@@ -267,10 +293,19 @@ class FinetuneWidget(DockForm):
             self._speeds = runs.known_speeds()
         self.models.refresh()
         self._end(
-            f"<b>“{request.name}” is ready.</b> It is in the list of models of Predict now, with its card. "
-            "<b>Next:</b> choose it there and predict a video that it has not learned from."
+            f"<b>“{request.name}” is ready.</b> {outcome_text(card)} It is in the list of models of Predict now, "
+            "with its card. <b>Next:</b> choose it there and predict a video that it has not learned from."
         )
         show_info(f"Training finished: {request.name}")
+
+    def _compared(self, request: FinetuneRequest) -> None:
+        try:
+            found = runs.keep_comparison(request)
+        except UserError as error:
+            self._fail(str(error))
+            return
+        self._end(comparison_text(found, Path(request.folder)))
+        show_info("The ways of training have been compared")
 
     def _cancelled(self) -> None:
         assert self._process is not None
@@ -305,13 +340,31 @@ class FinetuneWidget(DockForm):
             self.models.choose(self.source.model)
         if not self.running and not self.name.isModified():
             self.name.setText(runs.free_name(self._proposal()))
-        self._update_buttons()
+        self._describe()
 
     def _describe(self) -> None:
         mode = MODES.get(self.mode.currentData())
-        self.mode_text.setText(mode.explanation if mode is not None else "")
+        meaning = expected_text(self.mode.currentData(), self.models.card, self._known())
+        self.mode_text.setText(" ".join(t for t in (mode.explanation if mode else "", meaning) if t))
         self._show_estimate()
         self._update_buttons()
+
+    def _known(self) -> tuple[str, ...] | None:
+        """Keypoints of the model that the labels have; None while that cannot be told."""
+        from napari_superanimal.keypoints import load_table
+
+        card, names = self.models.card, self.source.keypoints
+        if card is None or not names:
+            return None
+        try:
+            table = self.table.table()
+        except UserError:
+            return None
+        if not table and not set(names) & set(card.keypoints):
+            return None  # the table that the names call for is found when the training starts
+        rows = dict(load_table(table).rows) if table else {n: n for n in names}
+        targets = {t for n in names for t in rows.get(n, "").split("|")}
+        return tuple(k for k in card.keypoints if k in targets)
 
     def _length_chosen(self, choice: str) -> None:
         if LENGTHS[choice]:
@@ -339,5 +392,6 @@ class FinetuneWidget(DockForm):
         self.unfinished_box.setVisible(bool(found))
 
     def _update_buttons(self) -> None:
-        self.start_button.setEnabled(not self.running and self.models.card is not None)
+        for each in (self.start_button, self.compare_button):
+            each.setEnabled(not self.running and self.models.card is not None)
         self.unfinished_box.setEnabled(not self.running)

@@ -151,6 +151,16 @@ class LabelsSource(QWidget):
         store = store_of(self.points.layer) if self.points.layer is not None else None
         return str(store.info.get("model", "")) if store is not None and not self.on_disk else ""
 
+    @property
+    def keypoints(self) -> tuple[str, ...]:
+        """Keypoints that a layer's labels have; empty for a data set on disk, which is read when training starts."""
+        if self.on_disk or self.points.layer is None:
+            return ()
+        try:
+            return self.labels().keypoints
+        except UserError:
+            return ()
+
     def dataset(self) -> Path:
         """The data set on disk.
 
