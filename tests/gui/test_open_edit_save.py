@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from napari.settings import get_settings
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     import napari
     from napari.layers import Points
-
+    from pytestqt.qtbot import QtBot
 
 pytestmark = pytest.mark.gui
 PLUGIN = "napari-superanimal"
@@ -106,10 +107,15 @@ def row_of(layer: Points, frame: int, label: str) -> int:
     return int(np.flatnonzero((layer.data[:, 0] == frame) & (layer.features["label"] == label))[0])
 
 
-def test_open_drag_save_reopen(viewer: napari.Viewer, clip: Clip, clip_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("background", [False, True], ids=["at once", "asynchronous slicing"])
+def test_open_drag_save_reopen(
+    viewer: napari.Viewer, clip: Clip, clip_file: Path, tmp_path: Path, qtbot: QtBot, background: bool
+) -> None:
+    get_settings().experimental.async_ = background
     layer = open_clip(viewer, clip, clip_file)
     assert viewer.layers[0].data.shape[0] == len(clip.frames)
     viewer.dims.set_current_step(0, 10)
+    qtbot.waitUntil(lambda: all(each.loaded for each in viewer.layers), timeout=30_000)
     viewer.layers.selection.active = layer
     layer.mode = "select"
     # zoomed in, so that points do not lie on each other
@@ -118,6 +124,7 @@ def test_open_drag_save_reopen(viewer: napari.Viewer, clip: Clip, clip_file: Pat
     viewer.scene.camera.center = before
     viewer.scene.camera.zoom = 8
     QApplication.processEvents()
+    qtbot.waitUntil(lambda: all(each.loaded for each in viewer.layers), timeout=30_000)
 
     start = on_canvas(viewer, *before)
     drag(viewer, start, start + QPoint(64, -40))

@@ -19,6 +19,16 @@ def setting(section: str, key: str, default: Any) -> Any:
         return default
 
 
+def remember(section: str, key: str, value: Any) -> None:
+    """Set one value of the plugin's preferences; napari writes it to the user's settings."""
+    try:
+        from napari.settings import get_plugin_settings
+
+        setattr(getattr(get_plugin_settings(PLUGIN), section), key, value)
+    except (ImportError, AttributeError, KeyError, ValueError):
+        return
+
+
 def scorer() -> str:
     """Who labels: the name set by the user, else the account's; letters, digits, dot and hyphen only."""
     given = str(setting("labels", "scorer", "") or "")

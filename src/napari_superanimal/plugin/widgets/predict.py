@@ -25,6 +25,7 @@ from napari_superanimal.plugin.widgets.controls import LayerCombo, button, group
 from napari_superanimal.plugin.widgets.dock import DockForm
 from napari_superanimal.plugin.widgets.model_card import ModelPicker
 from napari_superanimal.plugin.widgets.progress import RunBar, duration
+from napari_superanimal.plugin.widgets.smooth import SmoothQuestion
 from napari_superanimal.plugin.workers import Failed, Finished, PredictUpdate, predict_worker
 
 if TYPE_CHECKING:
@@ -128,6 +129,9 @@ class PredictWidget(DockForm):
         self.learn_button.clicked.connect(self._open_finetune)
         self.learn_button.hide()
 
+        self.smooth = SmoothQuestion(napari_viewer)
+        self.cleanup.add(self.smooth.disconnect_viewer)
+
         source = QHBoxLayout()
         source.addWidget(self.images, 1)
         source.addWidget(self.open_button)
@@ -150,6 +154,7 @@ class PredictWidget(DockForm):
         self.form.addWidget(self.bar)
         self.form.addWidget(self.hint)
         self.form.addWidget(self.learn_button)
+        self.form.addWidget(self.smooth)
         self.form.addStretch(1)
         self._frames_changed(ALL)
         self._model_changed()
