@@ -13,7 +13,7 @@ from napari_superanimal.jobs.predict import PredictResult, predict_files
 from napari_superanimal.jobs.predict_plan import PredictOptions
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
 from napari_superanimal.keypoints import KeypointSpace, load_space
-from napari_superanimal.models.zoo import DEFAULT_MODEL
+from napari_superanimal.models.zoo import DEFAULT_MODEL, find_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -79,11 +79,12 @@ def run_demo(
     Raises
     ------
     UserError
-        If `out` cannot be written or holds a demo already.
+        If the model is unknown, or `out` cannot be written or holds a demo already.
     Cancelled
         If the token was set; predictions made so far are kept.
     """
     token = token or CancelToken()
+    find_model(model)  # before anything is rendered and written
     clip, truth_file, sheet = out / CLIP, out / TRUTH, out / SHEET
     if not overwrite:
         check_new([clip, truth_file, sheet])

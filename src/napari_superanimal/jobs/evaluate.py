@@ -116,9 +116,8 @@ def _of_model(
     from napari_superanimal.evaluation.run import evaluate_model
 
     truth = _chosen(read_labels(labels), options.only)
-    space = KeypointSpace.from_json(model.card.space)
-    table = _table(truth, labels, options.table, space, say)
     predictor = _predictor(truth, model, options)
+    table = _table(truth, labels, options.table, predictor.space, say)
     report = evaluate_model(
         truth,
         table,
@@ -127,7 +126,7 @@ def _of_model(
         on_progress=on_progress,
         token=token,
     )
-    return {"model": model.card.name, "space": space.name, **report.to_json()}
+    return {"model": model.card.name, "space": predictor.space.name, **report.to_json()}
 
 
 def _of_predictions(

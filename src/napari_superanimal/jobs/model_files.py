@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 from napari_superanimal.errors import UserError
@@ -111,6 +112,7 @@ def _unpack(path: Path, scratch: Path) -> Path:
                     continue
                 with archive.open(member) as packed, open(scratch / name, "wb") as unpacked:
                     shutil.copyfileobj(packed, unpacked)
-    except (zipfile.BadZipFile, EOFError) as error:
+    # damage shows as any of these; a RuntimeError is an encrypted archive or an unknown compression
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise UserError(f"the archive is damaged ({error})", path=path, remedy="copy it again") from error
     return scratch

@@ -95,7 +95,11 @@ def read_table(path: Path) -> ConversionTable:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the conversion table ({error})", path=path) from error
+        raise UserError(
+            f"cannot read the conversion table ({error})",
+            path=path,
+            remedy="give a text file (CSV, UTF-8) with the header `source,keypoint`",
+        ) from error
     return parse_table(text, name=path.stem, path=path)
 
 

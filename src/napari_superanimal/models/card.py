@@ -172,7 +172,9 @@ def read_card(folder: Path) -> ModelCard:
             remedy="give a model's name (`superanimal models list`) or a folder that train or finetune wrote",
         ) from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"the model card cannot be read ({error})", path=path) from error
+        raise UserError(
+            f"the model card cannot be read ({error})", path=path, remedy="install or import the model again"
+        ) from error
 
 
 def write_card(card: ModelCard, folder: Path) -> None:

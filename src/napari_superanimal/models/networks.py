@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_superanimal.errors import UserError
+
 
 @dataclass(frozen=True)
 class NetworkConfig:
@@ -82,7 +84,13 @@ class Trunk(nn.Module):
         arguments: dict[str, Any] = dict(config.backbone_args)
         if config.backbone.startswith("hrnet"):
             arguments["feature_location"] = ""
-        backbone = timm.create_model(config.backbone, features_only=True, pretrained=False, **arguments)
+        try:
+            backbone = timm.create_model(config.backbone, features_only=True, pretrained=False, **arguments)
+        except (RuntimeError, AttributeError, TypeError) as error:
+            raise UserError(
+                f"timm has no backbone {config.backbone!r} that gives features ({error})",
+                remedy="use a timm model, for instance mobilenetv4_conv_small or resnet18",
+            ) from error
         info: Any = backbone.feature_info
         reductions = info.reduction()
         wanted = [i for i, r in enumerate(reductions) if r >= config.stride]

@@ -187,7 +187,7 @@ def open_container(path: Path) -> InputContainer:
             "is a Git LFS pointer, not the video", path=path, remedy="run 'git lfs pull' to fetch the file"
         )
     try:
-        return av.open(str(path), mode="r", **_OPEN)
+        container = av.open(str(path), mode="r", **_OPEN)
     except (av.FFmpegError, OSError, ValueError) as error:
         if head[4:8] in (b"ftyp", b"mdat", b"wide", b"free") and not _has_box(path, b"moov"):
             raise UserError(
@@ -200,6 +200,16 @@ def open_container(path: Path) -> InputContainer:
             path=path,
             remedy="open an mp4, avi, mov or mkv, or convert it with ffmpeg",
         ) from error
+    kind = container.format.name
+    # libav reads single pictures too, and draws text files as pictures of a terminal
+    if kind.endswith("_pipe") or kind in ("tty", "image2"):
+        container.close()
+        raise UserError(
+            f"is {'a text' if kind == 'tty' else 'a picture'}, not a video",
+            path=path,
+            remedy="give a picture its real ending (.png, .jpg), or open an mp4, avi, mov or mkv",
+        )
+    return container
 
 
 def sequential_threads() -> int:

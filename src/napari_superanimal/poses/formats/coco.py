@@ -275,10 +275,14 @@ def _triplets(annotation: dict, count: int, path: Path) -> np.ndarray:
     """(count, 3) x, y, v; NaN where the annotation stops early."""
     flat = annotation.get("keypoints") or []
     try:
+        if not isinstance(flat, list):
+            raise TypeError
         values = np.array([np.nan if v is None else v for v in flat], np.float64).reshape(-1, 3)
     except (ValueError, TypeError) as error:
         raise UserError(
-            f"annotation {annotation.get('id')}: keypoints are not triplets of numbers", path=path
+            f"annotation {annotation.get('id')}: keypoints are not triplets of numbers",
+            path=path,
+            remedy="export it again, or correct that entry",
         ) from error
     if len(values) > count:
         raise UserError(

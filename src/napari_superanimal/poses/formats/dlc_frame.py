@@ -106,6 +106,7 @@ def table_from_frame(frame: pd.DataFrame, path: Path, key: str = "") -> DlcTable
         raise UserError(
             f"not a DeepLabCut table: coordinates named {sorted(coords)} instead of x, y, likelihood",
             path=path,
+            remedy="name them so in the header row `coords`",
         )
     warnings = []
     scorers = tuple(dict.fromkeys(c[0] for c in labels))
@@ -118,15 +119,24 @@ def table_from_frame(frame: pd.DataFrame, path: Path, key: str = "") -> DlcTable
         pair = (label[1] if len(levels) == 4 else SINGLE, label[-2])
         place = position.setdefault(pair, {})
         if label[-1] in place:
-            raise UserError(f"bodypart {pair[1]!r} has two columns {label[-1]}", path=path)
+            whose = f" of {pair[0]!r}" if pair[0] else ""
+            raise UserError(
+                f"bodypart {pair[1]!r}{whose} has two columns {label[-1]}",
+                path=path,
+                remedy="remove one of them, or give individuals different names",
+            )
         place[label[-1]] = i
     for pair, place in position.items():
         if not {"x", "y"} <= place.keys():
-            raise UserError(f"bodypart {pair[1]!r} has no x or no y", path=path)
+            raise UserError(
+                f"bodypart {pair[1]!r} has no x or no y", path=path, remedy="export the table again"
+            )
     try:
         cells = frame.to_numpy(np.float64)
     except (ValueError, TypeError) as error:
-        raise UserError(f"a cell is not a number ({error})", path=path) from error
+        raise UserError(
+            f"a cell is not a number ({error})", path=path, remedy="export the table again"
+        ) from error
     values = np.full((len(cells), len(position), 3), np.nan)
     for c, place in enumerate(position.values()):
         for d, name in enumerate(("x", "y", "likelihood")):
@@ -158,7 +168,9 @@ def _read_index(index: pd.Index, path: Path) -> tuple[npt.NDArray[np.int64], tup
     if pd.api.types.is_numeric_dtype(index.dtype) and not pd.api.types.is_bool_dtype(index.dtype):
         numbers = index.to_numpy(np.float64)
         if not (np.isfinite(numbers).all() and (numbers == np.round(numbers)).all()):
-            raise UserError("the frame index is not made of whole numbers", path=path)
+            raise UserError(
+                "the frame index is not made of whole numbers", path=path, remedy="number the frames from 0"
+            )
         return numbers.astype(np.int64), (), "integer", "/"
     texts = [str(t) for t in index]
     if texts and all(t.strip().isdigit() for t in texts):

@@ -131,8 +131,10 @@ def load_csv(path: Path) -> DlcTable:
                 lines.append(reader.line_num)
                 if len(rows) == 6:
                     break
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"not a CSV text file ({error})", path=path) from error
+    except UnicodeDecodeError as error:
+        raise _not_utf8(path, error) from error
+    except csv.Error as error:
+        raise UserError(f"not a CSV text file ({error})", path=path, remedy="export it again") from error
     header, n_index = _csv_header(rows, path)
     n_header = len(header) + _names_row(rows[len(header) :], n_index)
     width = len(header[0])
@@ -157,6 +159,8 @@ def load_csv(path: Path) -> DlcTable:
                     **_EXACT,
                     converters=dict.fromkeys(range(n_index), str),
                 )
+        except UnicodeDecodeError as error:
+            raise _not_utf8(path, error) from error
         except (ValueError, pd.errors.ParserError, pd.errors.ParserWarning) as error:
             raise _misfit(path, error) from error
     try:
@@ -189,6 +193,15 @@ def _check_end(path: Path, width: int) -> None:
             path=path,
             remedy="copy or export it again",
         )
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> UserError:
+    """Names with accents from a spreadsheet that writes another encoding."""
+    return UserError(
+        f"is not UTF-8 text (byte 0x{error.object[error.start]:02x})",
+        path=path,
+        remedy="save it as `CSV UTF-8` in the spreadsheet program, or copy it again if it is damaged",
+    )
 
 
 def _misfit(path: Path, error: Exception) -> UserError:

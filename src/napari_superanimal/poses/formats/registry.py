@@ -94,7 +94,17 @@ def read(path: Path, format: str | None = None) -> Poses:
     reader = get_format(name).read
     if reader is None:
         raise UserError(f"the format {name} cannot be read", path=path)
-    return reader(path)
+    try:
+        return reader(path)
+    except UserError:
+        raise
+    # files of other programs hold text where numbers belong, lists where names belong, and so on
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise UserError(
+            f"an entry is not what {get_format(name).title} may hold ({type(error).__name__}: {error})",
+            path=path,
+            remedy="export it again, or correct that entry",
+        ) from error
 
 
 def write(poses: Poses, path: Path, format: str, *, overwrite: bool = False, **options: Any) -> list[Path]:
