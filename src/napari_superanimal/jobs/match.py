@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_superanimal.inference.predictor import Predictor
+    from napari_superanimal.keypoints import KeypointSpace
     from napari_superanimal.training.samples import FrameReader
 
 #: Pictures looked at when the user does not say how many.
@@ -69,6 +70,9 @@ class MatchResult:
         Row of `poses` and place of the individual, per animal.
     predictions : (N, K, 2) float64, px
     likelihood : (N, K) float64
+    facing : (N,) int8
+        -1 left, 1 right, 0 unknown or not a side view.
+    space : KeypointSpace
     model : str
     """
 
@@ -78,6 +82,8 @@ class MatchResult:
     slots: npt.NDArray[np.int64]
     predictions: npt.NDArray[np.float64]
     likelihood: npt.NDArray[np.float64]
+    facing: npt.NDArray[np.int8]
+    space: KeypointSpace
     model: str
 
     def to_json(self) -> dict[str, Any]:
@@ -158,6 +164,8 @@ def match_poses(
         slots=slots,
         predictions=seen.predictions,
         likelihood=seen.likelihood,
+        facing=seen.facing,
+        space=predictor.space,
         model=model.card.name,
     )
 

@@ -7,7 +7,7 @@ likelihood of a model refers to: a likelihood of 0.8 promises that 8 of 10 predi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -136,6 +136,40 @@ class Matching:
     swapped: tuple[int, ...] = ()
     warnings: tuple[str, ...] = ()
     space: str = field(default="")
+
+    def revise(self, source: str, target: str) -> Matching:
+        """The matching with another target for one keypoint, chosen by a person; empty for no match.
+
+        Keypoints that had the target, or a part of it, lose it: two labels cannot be one point.
+
+        Raises
+        ------
+        KeyError
+            If there is no such keypoint or target.
+        """
+        names = [m.source for m in self.matches]
+        if source not in names or (target and target not in self.candidates):
+            raise KeyError(source if source not in names else target)
+        taken = set(target.split(SIDE)) if target else set()
+        revised = []
+        for i, match in enumerate(self.matches):
+            if match.source == source:
+                j = self.candidates.index(target) if target else None
+                revised.append(
+                    replace(
+                        match,
+                        target=target or match.target,
+                        accepted=bool(target),
+                        score=match.score if j is None else float(self.scores[i, j]),
+                        distance=match.distance if j is None else float(self.distances[i, j]),
+                        reason="chosen by a person" if target else "rejected by a person",
+                    )
+                )
+            elif match.accepted and taken & set(match.target.split(SIDE)):
+                revised.append(replace(match, accepted=False, reason=f"{source} took its place"))
+            else:
+                revised.append(match)
+        return replace(self, matches=tuple(revised))
 
     def table(self, name: str = "matched") -> ConversionTable:
         """The accepted matches as a conversion table."""
