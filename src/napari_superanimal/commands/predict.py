@@ -24,7 +24,9 @@ _EPILOG = """\
 examples:
   superanimal predict clip.mp4 --model mouse-topview-mini --out results
   superanimal predict a.mp4 b.mp4 --model mouse-topview-mini --max-individuals 2 --annotate
-  superanimal predict photos/ --model quadruped-sideview-mini --format dlc-csv,coco"""
+  superanimal predict photos/ --model quadruped-sideview-mini --format dlc-csv,coco
+  superanimal predict clip.mp4 --model superanimal_quadruped_hrnet_w32
+  superanimal predict clip.mp4 --model superanimal_topviewmouse_resnet_50:snapshot.pt --detector whole-frame"""
 
 
 def add(subparsers: Any) -> None:
@@ -35,11 +37,17 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "inputs", metavar="VIDEO|IMAGES", nargs="+", type=Path, help="videos, folders of images, images"
     )
-    parser.add_argument("--model", required=True, metavar="NAME|FOLDER", help="see `superanimal models list`")
+    parser.add_argument(
+        "--model",
+        required=True,
+        metavar="NAME|FOLDER|NAME:FILE",
+        help="see `superanimal models list`; NAME:FILE takes a snapshot of one of SuperAnimal's own models "
+        "(DeepLabCut's .pt, or .safetensors)",
+    )
     parser.add_argument(
         "--detector",
         default="model",
-        metavar="NAME|FOLDER|whole-frame",
+        metavar="NAME|FOLDER|NAME:FILE|whole-frame",
         help="where the boxes come from: the model's own detector (default), another model's, "
         "or the whole frame as one box",
     )
@@ -54,7 +62,10 @@ def add(subparsers: Any) -> None:
         help="frames to predict, as in a Python slice (default: all)",
     )
     parser.add_argument(
-        "--max-individuals", type=positive, default=1, metavar="N", help="most animals per frame (default 1)"
+        "--max-individuals",
+        type=positive,
+        metavar="N",
+        help="most animals per frame (default 1, or 10 with --reference)",
     )
     parser.add_argument(
         "--format",
@@ -74,6 +85,12 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument(
         "--no-track", action="store_true", help="do not keep individuals in their columns over frames"
+    )
+    parser.add_argument(
+        "--reference",
+        action="store_true",
+        help="for comparisons, SuperAnimal's models only: what DeepLabCut would write, faults included (-1 for "
+        "missing animals, no tracks, no frames after the last animal)",
     )
     parser.add_argument("--annotate", action="store_true", help="also write a video with the poses drawn in")
     parser.add_argument(
@@ -109,6 +126,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """Predict every input."""
     from napari_superanimal.jobs.predict import predict_files
     from napari_superanimal.jobs.predict_plan import PredictOptions
+    from napari_superanimal.jobs.reference import MAX_INDIVIDUALS
 
     if args.resume and args.overwrite:
         raise UserError("--resume and --overwrite exclude each other", remedy="give one of them")
@@ -117,7 +135,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         detector=args.detector,
         out=args.out,
         frames=args.frames,
-        max_individuals=args.max_individuals,
+        max_individuals=args.max_individuals or (MAX_INDIVIDUALS if args.reference else 1),
         formats=args.format,
         device=args.device,
         precision=args.precision,
@@ -128,6 +146,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         overwrite=args.overwrite,
         resume=args.resume,
         measure_forward=args.json is not None,
+        reference=args.reference,
         seed=args.seed or 0,
     )
     runs: list[dict[str, Any]] = []

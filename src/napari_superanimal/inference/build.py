@@ -7,17 +7,11 @@ from typing import TYPE_CHECKING, Any
 from napari_superanimal.errors import UserError
 from napari_superanimal.inference.predictor import OWN_DETECTOR, WHOLE_FRAME, Predictor, pick_device
 from napari_superanimal.models.load import load_model
-from napari_superanimal.models.zoo import ModelRef, find_model
+from napari_superanimal.models.zoo import ModelRef, detector_of
 
 if TYPE_CHECKING:
     from napari_superanimal.inference.frame_predictor import FramePredictor
     from napari_superanimal.inference.official.detect import BoxFinder
-
-
-def own_detector(model: ModelRef) -> ModelRef | str:
-    """What a model's card names as its detector: a model of its own, or "model" for the networks in its folder."""
-    name = model.card.detector.get("name") if model.official else None
-    return find_model(str(name)) if name else OWN_DETECTOR
 
 
 def build_predictor(
@@ -50,7 +44,7 @@ def build_predictor(
         If weights are not here or damaged, or the options do not fit the model.
     """
     if detector == OWN_DETECTOR:
-        detector = own_detector(model)
+        detector = detector_of(model) or OWN_DETECTOR
     settings: dict[str, Any] = {
         "max_individuals": max_individuals,
         "device": device,

@@ -10,7 +10,7 @@ from napari_superanimal.poses import Poses, make_poses
 
 if TYPE_CHECKING:
     from napari_superanimal.inference.frame_predictor import FramePredictor
-    from napari_superanimal.inference.stream import Chunk
+    from napari_superanimal.inference.chunk import Chunk
 
 
 class Collector:

@@ -15,7 +15,8 @@ import numpy.typing as npt
 import psutil
 import torch
 
-from napari_superanimal.inference.tracks import SlotTracker
+from napari_superanimal.inference.chunk import Chunk
+from napari_superanimal.inference.tracks import Tracker
 from napari_superanimal.jobs.progress import CancelToken
 
 if TYPE_CHECKING:
@@ -35,20 +36,6 @@ class FrameSource(Protocol):
     def iter_frames(
         self, start: int = 0, stop: int | None = None, step: int = 1
     ) -> Iterator[tuple[int, Frame]]: ...
-
-
-@dataclass(frozen=True)
-class Chunk:
-    """Predictions of consecutive frames.
-
-    frames : (n,) int64 frame numbers; xy, likelihood, boxes, box_scores as in `Predictions`
-    """
-
-    frames: npt.NDArray[np.int64]
-    xy: npt.NDArray[np.float32]
-    likelihood: npt.NDArray[np.float32]
-    boxes: npt.NDArray[np.float32]
-    box_scores: npt.NDArray[np.float32]
 
 
 @dataclass
@@ -121,6 +108,8 @@ class PredictionStream:
         Once set, the chunks under way are still given, then iteration ends.
     track : bool
         Keep individuals in their columns from frame to frame; else the best box comes first.
+    tracks : (S,) float64, optional
+        What an earlier stream's last chunk says of its tracks; individuals are followed on from there.
     """
 
     def __init__(
@@ -131,13 +120,17 @@ class PredictionStream:
         *,
         token: CancelToken | None = None,
         track: bool = True,
+        tracks: npt.NDArray[np.float64] | None = None,
     ) -> None:
         self.video = video
         self.predictor = predictor
         self.frames = frames
         self.token = token or CancelToken()
         self.stats = StreamStats()
-        self._tracker = SlotTracker(predictor.max_individuals) if track else None
+        several = track and predictor.max_individuals > 1
+        self._tracker = Tracker(predictor.max_individuals, len(predictor.space)) if several else None
+        if self._tracker is not None and tracks is not None and tracks.size:
+            self._tracker.restore(tracks)
         self._failure: BaseException | None = None
         self._closed = threading.Event()
 
@@ -224,17 +217,19 @@ class PredictionStream:
         return False
 
     def _chunk(self, numbers: npt.NDArray[np.int64], found: Predictions) -> Chunk:
-        if self._tracker is None or self.predictor.max_individuals == 1:
-            return Chunk(numbers, found.xy, found.likelihood, found.boxes, found.box_scores)
+        risk = np.zeros_like(found.box_scores)
+        if self._tracker is None:
+            return Chunk(numbers, found.xy, found.likelihood, found.boxes, found.box_scores, risk)
         xy, sure, boxes, scores = (
             np.full_like(a, np.nan) for a in (found.xy, found.likelihood, found.boxes, found.box_scores)
         )
         for n in range(len(numbers)):
-            detected = np.flatnonzero(np.isfinite(found.box_scores[n]))
-            column = self._tracker.assign(found.boxes[n, detected].astype(np.float64))
-            xy[n, column], sure[n, column] = found.xy[n, detected], found.likelihood[n, detected]
-            boxes[n, column], scores[n, column] = found.boxes[n, detected], found.box_scores[n, detected]
-        return Chunk(numbers, xy, sure, boxes, scores)
+            step = self._tracker.assign(found.boxes[n], found.box_scores[n], found.xy[n], found.likelihood[n])
+            row, column = step.detections, step.columns
+            xy[n, column], sure[n, column] = found.xy[n, row], found.likelihood[n, row]
+            boxes[n, column], scores[n, column] = found.boxes[n, row], found.box_scores[n, row]
+            risk[n] = step.swap_risk
+        return Chunk(numbers, xy, sure, boxes, scores, risk, self._tracker.state())
 
 
 def predict_stream(
@@ -244,9 +239,10 @@ def predict_stream(
     *,
     token: CancelToken | None = None,
     track: bool = True,
+    tracks: npt.NDArray[np.float64] | None = None,
 ) -> PredictionStream:
     """`PredictionStream`; its `stats` tell speed and memory while and after it runs."""
-    return PredictionStream(video, predictor, frames, token=token, track=track)
+    return PredictionStream(video, predictor, frames, token=token, track=track, tracks=tracks)
 
 
 def forward_fps(predictor: FramePredictor, frames: list[Frame], workers: int, repeats: int = 6) -> float:

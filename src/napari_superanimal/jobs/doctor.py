@@ -154,10 +154,10 @@ def _has_codec(av: Any, name: str, mode: str) -> bool:
 
 def _models() -> list[Finding]:
     from napari_superanimal.jobs.model_files import broken_models, verify_model
-    from napari_superanimal.models.zoo import list_models
+    from napari_superanimal.models.zoo import list_detectors, list_models
 
     found = []
-    references = list_models()
+    references = [reference for reference in (*list_models(), *list_detectors()) if reference.here]
     for reference in references:
         name = f"model {reference.card.name}"
         bad = [f"{file} {state}" for file, state in verify_model(reference).items() if state != "ok"]

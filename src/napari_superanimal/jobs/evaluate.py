@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from napari_superanimal.errors import UserError
+from napari_superanimal.jobs.fetch import ensure_here
 from napari_superanimal.jobs.labels import read_labels
 from napari_superanimal.keypoints import (
     BUILTIN_SPACES,
@@ -18,7 +19,7 @@ from napari_superanimal.keypoints import (
     space_from_names,
     table_for,
 )
-from napari_superanimal.models.zoo import ModelRef, find_model
+from napari_superanimal.models.zoo import ModelRef, detector_of, find_model
 from napari_superanimal.poses import Poses, project, with_boxes
 from napari_superanimal.poses.choose import images_matching
 from napari_superanimal.poses.formats import registry
@@ -26,7 +27,7 @@ from napari_superanimal.poses.formats import registry
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_superanimal.inference.predictor import Predictor
+    from napari_superanimal.inference.frame_predictor import FramePredictor
     from napari_superanimal.jobs.progress import CancelToken, ProgressCallback
 
 
@@ -178,13 +179,14 @@ def space_of(predicted: Poses) -> KeypointSpace:
     return space_from_names(predicted.keypoints)
 
 
-def _predictor(truth: Poses, model: ModelRef, options: EvaluateOptions) -> Predictor:
-    from napari_superanimal.inference.predictor import Predictor
-    from napari_superanimal.models.load import load_model
+def _predictor(truth: Poses, model: ModelRef, options: EvaluateOptions) -> FramePredictor:
+    from napari_superanimal.inference.build import build_predictor
 
-    return Predictor(
-        load_model(model),
-        detector="whole-frame" if options.boxes == "labels" else "model",
+    whole = options.boxes == "labels"
+    detector = None if whole else detector_of(model)
+    return build_predictor(
+        ensure_here(model),
+        detector="whole-frame" if whole else "model" if detector is None else ensure_here(detector),
         max_individuals=int(truth.present.sum(1).max()),
         device=options.device,
         batch_size=options.batch_size,

@@ -16,6 +16,7 @@ import numpy as np
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs import run_card
 from napari_superanimal.jobs.environment import peak_rss_mb
+from napari_superanimal.jobs.fetch import ensure_here, refuse_detector_as_model
 from napari_superanimal.jobs.frames import ImageFrames
 from napari_superanimal.jobs.inputs import Source, gather, refuse_doubles
 from napari_superanimal.jobs.plain_json import write_json
@@ -27,16 +28,16 @@ from napari_superanimal.jobs.predict_plan import (
     prepare,
 )
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
+from napari_superanimal.jobs.reference import PAD, shorten, write_boxes
 from napari_superanimal.jobs.resume import join, read_done
 from napari_superanimal.models.zoo import ModelRef, find_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
 
-    from napari_superanimal.inference.predictor import Predictor
+    from napari_superanimal.inference.frame_predictor import FramePredictor
     from napari_superanimal.inference.stream import Chunk, StreamStats
     from napari_superanimal.keypoints import KeypointSpace
-    from napari_superanimal.models.load import LoadedModel
     from napari_superanimal.poses import Poses
 
 
@@ -104,9 +105,15 @@ def predict_files(
         If something is wrong with the inputs, the model or the outputs.
     """
     token = token or CancelToken()
-    model = find_model(options.model)
-    detector = find_detector(options.detector)
     sources = gather(paths)
+    if options.reference and options.resume:
+        raise UserError("a reference run cannot be resumed", remedy="leave --resume or --reference out")
+    model = find_model(options.model)
+    refuse_detector_as_model(model)
+    model = ensure_here(model, on_progress=on_progress, token=token)
+    detector = find_detector(options.detector, model)
+    if isinstance(detector, ModelRef):
+        detector = ensure_here(detector, on_progress=on_progress, token=token)
     tasks = [prepare(source, model, detector, options) for source in sources]
     refuse_doubles([(task.source.path.name, task.targets["dlc-h5"]) for task in tasks])
     results: list[PredictResult] = []
@@ -141,29 +148,27 @@ def predict_files(
     return results
 
 
-def _load(model: ModelRef, detector: ModelRef | str, options: PredictOptions) -> Predictor:
+def _load(model: ModelRef, detector: ModelRef | str, options: PredictOptions) -> FramePredictor:
     import torch
 
-    from napari_superanimal.inference.predictor import Predictor
-    from napari_superanimal.models.load import load_model
+    from napari_superanimal.inference.build import build_predictor
 
     torch.manual_seed(options.seed)
-    other: Any = load_model(detector) if isinstance(detector, ModelRef) else detector
-    loaded: LoadedModel = load_model(model)
-    return Predictor(
-        loaded,
-        detector=other,
+    return build_predictor(
+        model,
+        detector=detector,
         max_individuals=options.max_individuals,
         device=options.device,
-        precision=options.precision,
+        precision="fp32" if options.reference else options.precision,
         batch_size=options.batch_size,
         flip=options.flip,
+        reference=options.reference,
     )
 
 
 def _run(
     task: Task,
-    predictor: Predictor,
+    predictor: FramePredictor,
     options: PredictOptions,
     on_progress: ProgressCallback | None,
     token: CancelToken,
@@ -185,7 +190,8 @@ def _run(
     before = 0 if done is None else len(done)
     failure: BaseException | None = None
     with contextlib.closing(open_source(task.source)) as video:
-        stream = predict_stream(video, predictor, frames, token=token, track=options.track)
+        track = options.track and not options.reference
+        stream = predict_stream(video, predictor, frames, token=token, track=track)
         chunks = cast("Generator[Chunk]", iter(stream))
         try:
             with contextlib.closing(chunks):
@@ -265,7 +271,7 @@ def _relative(image: Path, folder: Path) -> str:
 
 
 def _fill(
-    task: Task, poses: Poses, predictor: Predictor, stats: StreamStats, failure: BaseException | None
+    task: Task, poses: Poses, predictor: FramePredictor, stats: StreamStats, failure: BaseException | None
 ) -> dict[str, Any]:
     """The run card of what was done."""
     decode_fps = stats.frames / stats.decode_cpu_s if stats.decode_cpu_s else None
@@ -298,10 +304,16 @@ def _write(
         return ()
     replacing = options.overwrite or options.resume
     files: list[Path] = []
+    if options.reference:
+        poses = shorten(poses)
+        card["frames_written"] = len(poses)
     try:
         for name, path in task.targets.items():
-            if name != "annotated":
-                files += write(poses, path, name, overwrite=replacing)
+            if name == "reference":
+                files.append(write_boxes(poses, task.targets["dlc-h5"]))
+            elif name != "annotated":
+                padding = {"missing": PAD} if options.reference and name.startswith("dlc-") else {}
+                files += write(poses, path, name, overwrite=replacing, **padding)
         if "annotated" in task.targets and card["status"] == run_card.COMPLETE:
             files.append(_annotate(task, poses, space, card["thresholds"]["likelihood"]))
         path = run_card.card_path(task.targets["dlc-h5"])

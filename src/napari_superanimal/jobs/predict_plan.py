@@ -10,8 +10,10 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.jobs import run_card
 from napari_superanimal.jobs.frames import ImageFrames
 from napari_superanimal.jobs.outputs import check_folder, check_new, file_safe
+from napari_superanimal.jobs.reference import boxes_path
 from napari_superanimal.jobs.resume import unfinished
-from napari_superanimal.models.zoo import ModelRef, find_model
+from napari_superanimal.models.official.catalogue import scorer
+from napari_superanimal.models.zoo import ModelRef, detector_of, find_model
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,7 +35,7 @@ class PredictOptions:
     Attributes
     ----------
     model : str or Path
-        A model's name or folder.
+        A model's name or folder, or ``NAME:FILE`` with a snapshot of one of SuperAnimal's networks.
     detector : str or Path
         "model" for the model's own, "whole-frame", or another model whose detector is used.
     out : Path or None
@@ -51,6 +53,9 @@ class PredictOptions:
         What to do where results exist; neither means an error.
     measure_forward : bool
         Also time the bare networks on the same batches.
+    reference : bool
+        SuperAnimal's models with the reference's choices and faults (`jobs.reference`): float32, no tracks, -1 where
+        an animal is missing, nothing after the last frame with an animal, boxes in a JSON beside the table.
     """
 
     model: str | Path
@@ -68,6 +73,7 @@ class PredictOptions:
     overwrite: bool = False
     resume: bool = False
     measure_forward: bool = False
+    reference: bool = False
     seed: int = 0
 
 
@@ -85,13 +91,19 @@ class Task:
 
 def scorer_name(model: ModelRef, detector: ModelRef | str) -> str:
     """The scorer in files and file names: the model, and the detector where it is not the model's own."""
-    name = file_safe(model.card.name)
+    if detector == OWN_DETECTOR:
+        return file_safe(model.card.name)
     other = detector if isinstance(detector, str) else detector.card.name
-    return name if other in (OWN_DETECTOR, model.card.name) else f"{name}_{file_safe(other)}"
+    return file_safe(scorer(model.card.name, other))
 
 
-def find_detector(detector: str | Path) -> ModelRef | str:
-    return str(detector) if str(detector) in (OWN_DETECTOR, WHOLE_FRAME) else find_model(detector)
+def find_detector(detector: str | Path, model: ModelRef) -> ModelRef | str:
+    """The detector that was asked for; "model" only where it is a part of the model itself."""
+    if str(detector) == WHOLE_FRAME:
+        return WHOLE_FRAME
+    if str(detector) == OWN_DETECTOR:
+        return detector_of(model) or OWN_DETECTOR
+    return find_model(detector, dataset=model.card.space_name if model.official else "")
 
 
 def prepare(source: Source, model: ModelRef, detector: ModelRef | str, options: PredictOptions) -> Task:
@@ -101,15 +113,17 @@ def prepare(source: Source, model: ModelRef, detector: ModelRef | str, options: 
         size = video.sizes()[0] if isinstance(video, ImageFrames) else video.shape[2:0:-1]
         fps = None if isinstance(video, ImageFrames) else float(video.fps)
     frames = frame_range(options.frames, total, source.path)
-    scorer = scorer_name(model, detector)
+    name_in_files = scorer_name(model, detector)
     folder = source.folder if options.out is None else options.out
     targets = {
-        name: folder / f"{source.name}_{scorer}{SUFFIXES[name]}"
+        name: folder / f"{source.name}_{name_in_files}{SUFFIXES[name]}"
         for name in dict.fromkeys(("dlc-h5", *options.formats))
     }
     if options.annotate:
         suffix = ".mp4" if source.is_video else ""
-        targets["annotated"] = folder / f"{source.name}_{scorer}_annotated{suffix}"
+        targets["annotated"] = folder / f"{source.name}_{name_in_files}_annotated{suffix}"
+    if options.reference:
+        targets["reference"] = boxes_path(targets["dlc-h5"])
     h5 = targets["dlc-h5"]
     sums = {f"{model.card.name}/{name}": digest for name, digest in model.card.sha256.items()}
     if isinstance(detector, ModelRef):
@@ -125,7 +139,7 @@ def prepare(source: Source, model: ModelRef, detector: ModelRef | str, options: 
         "model": model.card.name,
         "model_folder": str(model.folder),
         "detector": _detector_label(model, detector),
-        "scorer": scorer,
+        "scorer": name_in_files,
         "space": model.card.space_name,
         "weights_sha256": sums,
         "thresholds": {
@@ -139,7 +153,7 @@ def prepare(source: Source, model: ModelRef, detector: ModelRef | str, options: 
         "options": {
             name: value
             for name, value in asdict(options).items()
-            if name in ("precision", "flip", "track", "seed")
+            if name in ("precision", "flip", "track", "seed", "reference")
         },
     }
     if not source.is_video:

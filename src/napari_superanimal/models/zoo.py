@@ -151,6 +151,18 @@ def find_model(name: str | Path, *, dataset: str = "") -> ModelRef:
     )
 
 
+def detector_of(model: ModelRef) -> ModelRef | None:
+    """The detector that a model's card names; None where it is a part of the model, or there is none.
+
+    Raises
+    ------
+    UserError
+        If there is no detector of that name.
+    """
+    name = model.card.detector.get("name")
+    return find_model(str(name)) if name else None
+
+
 def import_model(folder: Path, *, overwrite: bool = False) -> ModelRef:
     """Copy a model folder among the user's models.
 

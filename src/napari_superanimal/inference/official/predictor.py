@@ -15,6 +15,7 @@ from napari_superanimal.inference.official.decode import decode_heatmaps, decode
 from napari_superanimal.inference.official.detect import BoxFinder
 from napari_superanimal.inference.official.images import normalise
 from napari_superanimal.inference.predictor import WHOLE_FRAME, Predictor, pick_device
+from napari_superanimal.models.official.catalogue import scorer
 from napari_superanimal.models.official.rtmpose import RTMPose, SimccOutput
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class OfficialPredictor:
     @property
     def scorer(self) -> str:
         """Name in files: the model and the detector."""
-        return f"{self.card.name}_{self.detector_name}"
+        return scorer(self.card.name, self.detector_name)
 
     def detect(self, frames: Sequence[Frame]) -> Sequence[Boxes]:
         """Boxes (M, 4) and scores (M,) per frame, best first, px of the frame."""

@@ -161,6 +161,19 @@ def named_file(text: str, dataset: str = "") -> tuple[Release, Path] | None:
     return None if release is None else (release, Path(file).expanduser())
 
 
+def scorer(model: str, detector: str) -> str:
+    """Name of predictions: the model's and, without repeating the SuperAnimal's name, the detector's.
+
+    ``superanimal_bird_resnet_50_ssdlite``, as the reference calls it.
+    """
+    if detector == model:
+        return model
+    first, second = find_release(model), find_release(detector)
+    if first is not None and second is not None and first.dataset == second.dataset:
+        return f"{model}_{second.architecture}"
+    return f"{model}_{detector}"
+
+
 def release_of_card(card: ModelCard) -> Release:
     """The released network whose weights a model folder holds.
 
