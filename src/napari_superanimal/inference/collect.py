@@ -9,8 +9,8 @@ import numpy as np
 from napari_superanimal.poses import Poses, make_poses
 
 if TYPE_CHECKING:
-    from napari_superanimal.inference.frame_predictor import FramePredictor
     from napari_superanimal.inference.chunk import Chunk
+    from napari_superanimal.inference.frame_predictor import FramePredictor
 
 
 class Collector:

@@ -3,70 +3,177 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_superanimal.inference.tracks import MEMORY, SlotTracker
+from napari_superanimal.inference.tracks import MEMORY, Assignment, Tracker
+
+BODY = np.array([[0.5, 0.0], [0.3, 0.15], [0.3, -0.15], [0.0, 0.0], [-0.3, 0.1], [-0.3, -0.1], [-0.5, 0.0]])
+SIZE = 40.0
 
 
-def boxes(centres: np.ndarray, size: float = 40.0) -> np.ndarray:
-    centres = np.asarray(centres, np.float64).reshape(-1, 2)
-    return np.concatenate([centres - size / 2, np.full_like(centres, size)], -1)
+def animal(x: float, y: float, heading: float = 0.0) -> np.ndarray:
+    """Keypoints (7, 2) of an animal of 40 px."""
+    turn = np.array([[np.cos(heading), -np.sin(heading)], [np.sin(heading), np.cos(heading)]])
+    return np.array([x, y]) + SIZE * BODY @ turn.T
+
+
+def see(tracker: Tracker, animals: list[np.ndarray], scores: list[float] | None = None) -> Assignment:
+    """The tracker's answer to detections of these animals."""
+    a, k = tracker.slots, tracker.keypoints
+    boxes, score = np.full((a, 4), np.nan), np.full(a, np.nan)
+    xy, sure = np.full((a, k, 2), np.nan), np.full((a, k), np.nan)
+    for n, points in enumerate(animals):
+        low, high = points.min(0), points.max(0)
+        boxes[n], score[n] = [*low, *(high - low)], 0.9 if scores is None else scores[n]
+        xy[n], sure[n] = points, 0.9
+    return tracker.assign(boxes, score, xy, sure)
+
+
+def columns(tracker: Tracker, *places: tuple[float, float]) -> list[int]:
+    return see(tracker, [animal(x, y) for x, y in places]).columns.tolist()
 
 
 def test_animals_that_stay_apart_keep_their_columns() -> None:
     """Whatever the order in which the detector lists them."""
     rng = np.random.default_rng(0)
-    tracker = SlotTracker(3)
+    tracker = Tracker(3, 7)
     angle = np.array([0.0, 2.1, 4.2])
     first = None
-    for _ in range(200):
+    for _ in range(100):
         angle += 0.1
         centres = 200 + 100 * np.stack([np.cos(angle), np.sin(angle)], -1) + rng.normal(0, 2, (3, 2))
         order = rng.permutation(3)
+        step = see(tracker, [animal(x, y) for x, y in centres[order]])
         column = np.empty(3, int)
-        column[order] = tracker.assign(boxes(centres[order]))
+        column[order] = step.columns
         first = column if first is None else first
         np.testing.assert_array_equal(column, first)
+        assert step.swap_risk.max() == 0
+
+
+def test_keypoints_tell_animals_apart_whose_boxes_coincide() -> None:
+    """Two animals turn around one spot, crossed over each other: the boxes are the same all the time."""
+    tracker = Tracker(2, 7)
+    a, b = see(tracker, [animal(100, 100, 0.0), animal(100, 100, np.pi)]).columns
+    for t in range(1, 60):
+        turned = [animal(100, 100, 0.1 * t), animal(100, 100, np.pi + 0.1 * t)]
+        assert see(tracker, turned[::-1]).columns.tolist() == [b, a]
+
+
+def test_animals_that_pass_each_other_go_on_as_themselves() -> None:
+    """Head on, a hand's breadth apart, and the detector lists whoever is farther left first."""
+    tracker = Tracker(2, 7)
+    for t in range(60):
+        one, other = animal(40 + 4 * t, 100), animal(276 - 4 * t, 112, np.pi)
+        listed = [one, other] if t < 30 else [other, one]
+        assert see(tracker, listed).columns.tolist() == ([0, 1] if t < 30 else [1, 0]), t
+
+
+def test_an_animal_under_another_one_is_found_again_where_it_went() -> None:
+    """Hidden for some frames, it comes out on the other side."""
+    tracker = Tracker(2, 7)
+    resting = animal(160, 100, np.pi / 2)
+    for t in range(40):
+        walking = animal(40 + 6 * t, 104)
+        hidden = 15 <= t <= 24
+        step = see(tracker, [resting] if hidden else [walking, resting])
+        assert step.columns.tolist() == ([1] if hidden else [0, 1]), t
+
+
+def test_the_same_animal_twice_is_taken_once() -> None:
+    tracker = Tracker(3, 7)
+    step = see(tracker, [animal(100, 100), animal(300, 100), animal(101, 101)], [0.6, 0.8, 0.7])
+    # of the two the better one is kept
+    assert step.detections.tolist() == [1, 2]
+    assert len(set(step.columns.tolist())) == 2
 
 
 def test_an_animal_is_found_again_after_a_gap() -> None:
-    tracker = SlotTracker(2)
-    a, b = tracker.assign(boxes([[50, 50], [300, 300]]))
+    tracker = Tracker(2, 7)
+    a, b = columns(tracker, (50, 50), (300, 300))
     for _ in range(MEMORY - 1):
-        assert tracker.assign(boxes([[300, 300]])).tolist() == [b]
-    assert tracker.assign(boxes([[80, 60], [302, 300]])).tolist() == [a, b]
+        assert columns(tracker, (300, 300)) == [b]
+    assert columns(tracker, (80, 60), (302, 300)) == [a, b]
 
 
 def test_frames_without_animals_are_no_trouble() -> None:
-    tracker = SlotTracker(2)
-    [a] = tracker.assign(boxes([[50, 50]]))
+    tracker = Tracker(2, 7)
+    [a] = columns(tracker, (50, 50))
     for _ in range(5):
-        assert tracker.assign(np.empty((0, 4))).shape == (0,)
-    assert tracker.assign(boxes([[52, 50]])).tolist() == [a]
+        assert columns(tracker) == []
+    assert columns(tracker, (52, 50)) == [a]
 
 
 def test_a_newcomer_takes_a_free_column_first() -> None:
-    tracker = SlotTracker(2)
-    [a] = tracker.assign(boxes([[50, 50]]))
+    tracker = Tracker(2, 7)
+    [a] = columns(tracker, (50, 50))
     # too far for the same animal, and the other column was never used
-    assert tracker.assign(boxes([[400, 400]])).tolist() == [1 - a]
+    assert columns(tracker, (400, 400)) == [1 - a]
 
 
 def test_a_newcomer_takes_the_column_that_was_lost_for_longest() -> None:
-    tracker = SlotTracker(2)
-    a, b = tracker.assign(boxes([[50, 50], [300, 300]]))
-    tracker.assign(boxes([[300, 300]]))
-    assert tracker.assign(boxes([[600, 50], [300, 300]])).tolist() == [a, b]
+    tracker = Tracker(2, 7)
+    a, b = columns(tracker, (50, 50), (300, 300))
+    columns(tracker, (300, 300))
+    assert columns(tracker, (600, 50), (300, 300)) == [a, b]
 
 
-@settings(max_examples=40)
-@given(st.integers(1, 4), st.integers(0, 1000))
-def test_no_column_is_given_twice(slots: int, seed: int) -> None:
+def test_doubt_is_told() -> None:
+    """Risk is high where an exchange would fit as well, for those that are concerned and nobody else."""
+    tracker = Tracker(3, 7)
+    see(tracker, [animal(100, 100), animal(110, 100, np.pi), animal(400, 100)])
+    # both turned by a quarter: nobody can say which way
+    step = see(tracker, [animal(105, 95, np.pi / 2), animal(105, 105, -np.pi / 2), animal(401, 100)])
+    assert step.swap_risk[[0, 1]].min() > 0.6
+    assert step.swap_risk[2] == 0
+
+
+def test_who_comes_back_from_far_may_be_anybody() -> None:
+    tracker = Tracker(3, 7)
+    columns(tracker, (100, 100), (200, 100), (400, 100))
+    columns(tracker, (400, 100))
+    step = see(tracker, [animal(800, 400), animal(400, 100)])
+    assert step.columns.tolist() == [0, 2]
+    assert step.swap_risk.tolist() == [1, 0, 0]
+
+
+def test_detections_without_keypoints_go_by_their_boxes() -> None:
+    tracker = Tracker(2, 7)
+    nothing = np.full((2, 7, 2), np.nan), np.full((2, 7), np.nan)
+    boxes = np.array([[0.0, 0, 40, 40], [100, 0, 40, 40]])
+    assert tracker.assign(boxes, np.ones(2), *nothing).columns.tolist() == [0, 1]
+    assert tracker.assign(boxes[::-1] + 5, np.ones(2), *nothing).columns.tolist() == [1, 0]
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 4), st.integers(0, 1000), st.integers(1, 29))
+def test_no_column_is_given_twice_and_a_restored_tracker_goes_on_the_same(
+    slots: int, seed: int, stop: int
+) -> None:
     rng = np.random.default_rng(seed)
-    tracker = SlotTracker(slots)
-    for _ in range(40):
+    tracker, other = Tracker(slots, 7), None
+    for t in range(30):
         n = int(rng.integers(0, slots + 1))
-        column = tracker.assign(boxes(rng.uniform(0, 300, (n, 2))))
-        assert len(column) == n == len(set(column.tolist()))
-        assert ((column >= 0) & (column < slots)).all()
+        here = [animal(*rng.uniform(0, 200, 2), rng.uniform(0, 6)) for _ in range(n)]
+        scores = rng.uniform(0.3, 1, n).tolist()
+        if t == stop:
+            other = Tracker(slots, 7)
+            other.restore(tracker.state())
+        step = see(tracker, here, scores)
+        assert len(step.columns) == len(step.detections) == len(set(step.columns.tolist()))
+        assert ((step.columns >= 0) & (step.columns < slots)).all()
+        assert ((step.swap_risk >= 0) & (step.swap_risk <= 1)).all()
+        if other is not None:
+            again = see(other, here, scores)
+            np.testing.assert_array_equal(again.columns, step.columns)
+            np.testing.assert_array_equal(again.swap_risk, step.swap_risk)
+            np.testing.assert_array_equal(other.state(), tracker.state())
+
+
+def test_a_state_of_other_individuals_is_refused() -> None:
+    with pytest.raises(ValueError, match="2 individuals"):
+        Tracker(2, 7).restore(Tracker(3, 7).state())
+    with pytest.raises(ValueError, match="2 individuals"):
+        Tracker(2, 7).restore(Tracker(2, 7).state()[:-1])
