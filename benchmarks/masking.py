@@ -1,8 +1,9 @@
 """What masking undefined keypoints is worth: one dataset split into two labs that label different points.
 
 Lab A keeps the labels of the first half of the frames for some keypoints, lab B those of the second half for the
-others; the truth of everything is known. Both train one network, once masked and once with the undefined keypoints
-trained as absent. The last frames of each lab are held out.
+others; the truth of everything is known. Laboratories look different, so lab B's pictures are inverted (a bright animal
+on a dark floor). Both train one network, once masked and once with the undefined keypoints trained as absent. The last
+frames of each lab are held out. Backbone and decoder start from the quadruped model, which never saw a mouse.
 
 python benchmarks/masking.py --data DATA
 """
@@ -22,10 +23,12 @@ from common import number, summary, table, write_result
 
 from napari_superanimal.inference.pose_pass import symmetry_of
 from napari_superanimal.keypoints import load_space, load_table
-from napari_superanimal.models.networks import NetworkConfig, PoseNet
+from napari_superanimal.models.load import load_model
+from napari_superanimal.models.networks import PoseNet
 from napari_superanimal.poses import UNDEFINED, project
 from napari_superanimal.poses.formats import registry
 from napari_superanimal.training.augment import Augmentation
+from napari_superanimal.training.finetune import take_over
 from napari_superanimal.training.loop import LoopConfig, run
 from napari_superanimal.training.pose_stage import pose_batches, predict_samples
 from napari_superanimal.training.samples import PoseSamples, gather_pose_samples, pick
@@ -38,7 +41,8 @@ if TYPE_CHECKING:
 LABS = {"A": ("nose", "tail_base"), "B": ("left_ear", "right_ear")}
 WITHIN_PX = 10.0
 HELD_OUT = 0.25
-NETWORK = NetworkConfig("resnet10t", {"channels": [16, 32, 64, 128], "stem_width": 16}, 32, 4, 96)
+START = "quadruped-sideview-mini"
+INPUT = 64
 
 
 def samples_of(data: Path) -> tuple[PoseSamples, list[str]]:
@@ -47,7 +51,7 @@ def samples_of(data: Path) -> tuple[PoseSamples, list[str]]:
     poses = project(registry.read(data / "mouse_openfield_dlc"), load_table("openfield"), space)
     rows = [i for i in range(len(poses)) if poses.found[i].any() and poses.image_path(i).is_file()]
     samples = gather_pose_samples(
-        poses.take(np.array(rows)), space, input_size=NETWORK.input_size, context=1.2, side_canonical=False
+        poses.take(np.array(rows)), space, input_size=INPUT, context=1.2, side_canonical=False
     )
     channels = [k for points in LABS.values() for k in points]
     return select(samples, np.array([space.index(k) for k in channels])), channels
@@ -68,21 +72,34 @@ def hidden(samples: PoseSamples, lab: npt.NDArray[np.str_], channels: Sequence[s
     return np.array([[k not in LABS[name] for k in channels] for name in lab])
 
 
+def inverted(samples: PoseSamples, lab: npt.NDArray[np.str_]) -> PoseSamples:
+    """Samples with lab B's pictures inverted; what lies outside the picture stays black."""
+    crops = samples.crops.clone()
+    other = torch.from_numpy(lab == "B")
+    outside = (crops[other] == 0).all(1, keepdim=True)
+    crops[other] = torch.where(outside, crops[other], 255 - crops[other])
+    return replace(samples, crops=crops)
+
+
 def train(samples: PoseSamples, channels: list[str], masking: bool, steps: int, seed: int) -> PoseNet:
     space = load_space("superanimal_topviewmouse")
     torch.manual_seed(seed)
+    start = load_model(START)
+    config = replace(start.pose.config, input_size=INPUT)
+    network = PoseNet(config, len(channels))
+    take_over(network, start, [None] * len(channels))
     loss = pose_batches(
         samples,
-        NETWORK,
+        config,
         Augmentation(photometric=0.7),
         8,
         swap=np.array(symmetry_of(channels, space, False).mirror),
         masking=masking,
     )
-    config = LoopConfig(steps=steps, batch_size=8, average=0.99, seed=seed)
-    network = run(PoseNet(NETWORK, len(channels)), loss, config)
-    assert isinstance(network, PoseNet)
-    return network
+    loop = LoopConfig(steps=steps, batch_size=8, learning_rate=1e-3, average=0.99, seed=seed)
+    trained = run(network, loss, loop)
+    assert isinstance(trained, PoseNet)
+    return trained
 
 
 def score(
@@ -105,6 +122,7 @@ def main() -> None:
     torch.set_num_threads(1)
     full, channels = samples_of(args.data)
     lab, held = labs_of(len(full))
+    full = inverted(full, lab)
     unseen = hidden(full, lab, channels)
     codes = np.where(unseen, UNDEFINED, full.visibility).astype(np.int8)
     training = pick(
@@ -151,6 +169,7 @@ def report(runs: list[dict[str, Any]], training: int, test: int, steps: int) -> 
         "training_frames": training,
         "held_out_frames": test,
         "steps": steps,
+        "start": START,
         "within_px": WITHIN_PX,
         "arms": arms,
         "runs": runs,

@@ -89,6 +89,130 @@ def backbones() -> list[str]:
     return out
 
 
+def spread(figures: dict[str, Any], name: str, digits: int = 2) -> str:
+    """Median over the seeds, and the range in brackets where there is one."""
+    if name not in figures:
+        return "-"
+    f = figures[name]
+    text = number(f["median"], digits)
+    return (
+        text if f["min"] == f["max"] else f"{text} ({number(f['min'], digits)} to {number(f['max'], digits)})"
+    )
+
+
+def masking() -> list[str]:
+    result = read("masking")
+    if result is None:
+        return []
+    arms = result["arms"]
+    never = {arm: f["never labelled"]["pck"]["median"] for arm, f in arms.items()}
+    seeds = len({r["seed"] for r in result["runs"]})
+    labs = "; ".join(f"lab {name}: {', '.join(points)}" for name, points in result["labs"].items())
+    out = ["## Masking undefined keypoints", ""]
+    out += bash(f"python benchmarks/masking.py --data DATA --steps {result['steps']} --seeds {seeds}")
+    out += [
+        f"The open field data set split in time into two labs that label different keypoints ({labs}), "
+        f"{result['training_frames']} frames to learn from, {result['held_out_frames']} held back, {seeds} seeds, "
+        f"{result['steps']} steps; lab B's pictures are inverted, since laboratories look different. Backbone and "
+        f"decoder start from `{result['start']}`, which never saw a mouse. Share of keypoints within "
+        f"{result['within_px']:g} px on the held-back frames, of those that the lab of the frame never labelled "
+        "and of those that it did; *zero-filled* trains undefined keypoints as absent.",
+        "",
+    ]
+    rows = [
+        [arm, spread(f["never labelled"], "pck", 3), spread(f["labelled"], "pck", 3)]
+        for arm, f in arms.items()
+    ]
+    out += [table(["training", "never labelled there", "labelled there"], rows), ""]
+    if len(never) == 2:
+        gain = never["masked"] - never["zero-filled"]
+        out += [f"Masked minus zero-filled: {number(gain)}, aim at least 0.2: {met(gain, 0.2, True)}.", ""]
+    return out
+
+
+def replay() -> list[str]:
+    result = read("replay")
+    if result is None:
+        return []
+    found = result["summary"]
+    arms = [m for m in found if m != "starting model"]
+    seeds = len({r["seed"] for r in result["runs"] if r["seed"] is not None})
+    words = " ".join(f"'{a}'" if " " in a else a for a in arms)
+    out = ["## Memory replay", ""]
+    out += bash(
+        f"python benchmarks/replay.py --data DATA --steps {result['steps']} --seeds {seeds} --arms {words}"
+    )
+    out += [
+        f"`{result['model']}` fine-tuned on NOSE, HEAD and TAIL of the open field test "
+        f"({result['training_images']} images, {result['steps']} steps, {seeds} seeds). The user's keypoints are "
+        f"measured on the mouse that is left out ({result['test_images']} images), the ears on open field frames "
+        f"that no model was trained on ({result['ear_images']} images). *Lost* are keypoints that are missing or "
+        "below a confidence of 0.5, per mouse, of two ears. Medians over the seeds, the range in brackets.",
+        "",
+    ]
+    rows = [
+        [
+            mode,
+            spread(f, "error_px"),
+            spread(f, "pck", 3),
+            spread(f, "others_error_px"),
+            spread(f, "others_pck", 3),
+            spread(f, "others_dropped", 3),
+        ]
+        for mode, f in found.items()
+    ]
+    header = ["", "user's keypoints, px", "PCK@0.1", "ears, px", "ears PCK@0.1", "ears lost"]
+    out += [table(header, rows), ""]
+    if (IMAGES / "replay_forgotten.svg").is_file():
+        out += ["![Ears lost by mode](images/replay_forgotten.svg)", ""]
+    return out
+
+
+def data_efficiency() -> list[str]:
+    result = read("data_efficiency")
+    if result is None:
+        return []
+    settings = result["settings"]
+    out = ["## How many labels a start from another laboratory saves", ""]
+    frames = " ".join(map(str, settings["frames"]))
+    out += bash(
+        f"python benchmarks/data_efficiency.py --data DATA --work WORK --start-steps {result['start_steps']} "
+        f"--steps {settings['steps']} --seeds {settings['seeds']} --frames {frames}"
+    )
+    done = min((p["seeds"] for curve in result["curves"].values() for p in curve), default=0)
+    out += [
+        "A model trained on the open field data set and rendered mice only, then fine-tuned on some frames of the "
+        f"open field test, against training from scratch on the same frames; {settings['steps']} steps each, "
+        f"{done} seeds, measured on the mouse that is left out ({result['test_images']} images; "
+        f"{', '.join(result['keypoints'])}). Mean error in px, median over the seeds, the range in brackets.",
+        "",
+    ]
+    rows = []
+    for mode, curve in result["curves"].items():
+        at = {p["frames"]: p for p in curve}
+        cells = [
+            f"{number(at[n]['error_px'])} ({number(at[n]['min'])} to {number(at[n]['max'])})"
+            if n in at
+            else "-"
+            for n in settings["frames"]
+        ]
+        rows.append([mode, *cells])
+    if zero := result["zero_shot"]:
+        rows.append(["untrained", number(zero["error_px"]), *[""] * (len(settings["frames"]) - 1)])
+    out += [table(["frames", *map(str, settings["frames"])], rows), ""]
+    for mode, points in result["saving"].items():
+        for p in points:
+            more = "more than " if p["at_least"] else ""
+            out += [
+                f"- {mode} with {p['frames']} frames is as good as scratch with {more}{p['baseline_frames']:.0f}: "
+                f"{more}{p['times_fewer']:.1f} times fewer"
+            ]
+    out += [""]
+    if (IMAGES / "data_efficiency.svg").is_file():
+        out += ["![Error by number of labelled frames](images/data_efficiency.svg)", ""]
+    return out
+
+
 def speed() -> list[str]:
     result = read("predict_speed")
     if result is None:
@@ -189,7 +313,7 @@ def page() -> str:
         "`python benchmarks/write_results_page.py` from `benchmarks/results/*.json`.",
         "",
     ]
-    for section in (accuracy, backbones, speed, in_napari, scrubbing):
+    for section in (accuracy, masking, replay, data_efficiency, backbones, speed, in_napari, scrubbing):
         parts += section()
     return "\n".join(parts).rstrip() + "\n"
 

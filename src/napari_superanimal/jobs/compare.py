@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 RESULT = "compare.json"
-FIGURES = ("error_px", "pck", "others_error_px", "others_pck", "others_dropped", "others_dropped_share")
+FIGURES = (
+    *("error_px", "pck", "new_error_px"),
+    *("others_error_px", "others_pck", "others_dropped", "others_dropped_share"),
+)
 
 
 def compare(
@@ -52,6 +55,7 @@ def compare(
     rows = earlier_rows(out / RESULT, settings, resume)
     if not rows:
         start = measure(trials, trials.model, trials.table)
+        start.pop("errors_px")
         rows = [{"mode": START, "seed": None, "frames": 0, **start}]
     done = {(r["mode"], r["seed"]) for r in rows}
     wanted = [(mode, seed) for seed in range(first_seed, first_seed + seeds) for mode in modes]
@@ -70,6 +74,7 @@ def compare(
                 resume=True,
             )
         )
+        rows[-1].pop("errors_px")
         write_json(out / RESULT, result(trials, settings, rows))
     found = result(trials, settings, rows)
     write_json(out / RESULT, found)
@@ -174,17 +179,14 @@ def table_of(found: dict[str, Any]) -> str:
         text = f"{f['median']:.{digits}f}"
         return text if f["min"] == f["max"] else f"{text} ({f['min']:.{digits}f}..{f['max']:.{digits}f})"
 
-    header = (
-        f"{'mode':<16}{'your keypoints: px':>24}{'PCK@' + PCK:>24}{'others: px':>24}{'lost per animal':>24}"
-    )
-    lines = [header]
+    columns = [("your keypoints: px", "error_px", 2), ("PCK@" + PCK, "pck", 3)]
+    if any("new_error_px" in f for f in found["summary"].values()):
+        columns.append(("new ones: px", "new_error_px", 2))
+    if found["others"]:
+        columns += [("others: px", "others_error_px", 2), ("lost per animal", "others_dropped", 2)]
+    lines = [f"{'mode':<16}" + "".join(f"{title:>24}" for title, _, _ in columns)]
     for mode, figures in found["summary"].items():
-        cells = (
-            cell(figures, "error_px", 2),
-            cell(figures, "pck", 3),
-            cell(figures, "others_error_px", 2),
-            cell(figures, "others_dropped", 2),
-        )
+        cells = [cell(figures, name, digits) for _, name, digits in columns]
         lines.append(f"{mode:<16}" + "".join(f"{c:>24}" for c in cells))
     if found["others"]:
         lines.append("")

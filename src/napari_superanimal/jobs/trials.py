@@ -13,6 +13,7 @@ from napari_superanimal.evaluation.evaluate import evaluate_predictions
 from napari_superanimal.evaluation.run import output_keypoints, predict_images
 from napari_superanimal.inference.predictor import Predictor
 from napari_superanimal.keypoints import identity_table, read_table
+from napari_superanimal.keypoints.table import SIDE
 from napari_superanimal.models.load import LoadedModel, load_model
 from napari_superanimal.poses import UNLABELLED, Poses, project, with_boxes
 from napari_superanimal.poses.choose import images_matching
@@ -174,6 +175,9 @@ def run_one(
 def measure(trials: Trials, model: LoadedModel, table: ConversionTable | None) -> dict[str, Any]:
     """Figures of a model on the user's keypoints and on the others.
 
+    ``error_px`` and ``pck`` are those of keypoints that the starting model knows, too, so that all models are judged
+    by the same; ``new_error_px`` is that of the rest.
+
     Boxes come from the labels, so that all models see the same crops, and confidence is the raw one of the
     heatmaps, the only one that all models have.
 
@@ -183,30 +187,29 @@ def measure(trials: Trials, model: LoadedModel, table: ConversionTable | None) -
         User's keypoint -> keypoint of `model`'s space; None where they have the same names.
     """
     predictor = Predictor(replace(model, calibration={}), detector="whole-frame", device="cpu")
-    table = table or identity_table(trials.test.keypoints, predictor.space)
-    truth = keep_known(with_boxes(trials.test), trials.known)
-    truth = project(truth, table, predictor.space)
-    report = evaluate_predictions(truth, predict_images(truth, predictor, boxes="labels"), predictor.space)
-    figures = report.to_json()
-    out: dict[str, Any] = {
-        "error_px": figures["mean_error_px"],
-        "pck": figures["pck"][PCK],
-        "per_keypoint": {k: v["mean_error_px"] for k, v in figures["per_keypoint"].items()},
-        "errors_px": [round(float(v), 3) for v in report.errors],
-    }
+    space = predictor.space
+    table = table or identity_table(trials.test.keypoints, space)
+    out: dict[str, Any] = {"error_px": None, "pck": None, "new_error_px": None, "errors_px": []}
+    if any(table.target(name) for name in trials.test.keypoints):
+        truth = project(with_boxes(trials.test), table, space)
+        report = evaluate_predictions(truth, predict_images(truth, predictor, boxes="labels"), space)
+        targets = {t for name in trials.known for t in (table.target(name) or "").split(SIDE) if t}
+        known = np.isin(report.keypoint, [space.index(t) for t in targets])
+        there = np.isfinite(report.pixels)
+        out |= {
+            "error_px": _mean(report.pixels[known & there]),
+            "pck": _mean((report.relative[known] <= float(PCK)).astype(np.float64)),
+            "new_error_px": _mean(report.pixels[~known & there]),
+            "per_keypoint": {k: v["mean_error_px"] for k, v in report.to_json()["per_keypoint"].items()},
+            "errors_px": [round(float(v), 3) for v in report.pixels[known & there]],
+        }
     if trials.reference is not None:
         out |= forgetting(trials.reference, trials.others, predictor)
     return out
 
 
-def keep_known(poses: Poses, known: tuple[str, ...]) -> Poses:
-    """Labels of the keypoints that every model can be judged by; of all where there is no such keypoint."""
-    if not known:
-        return poses
-    drop = np.array([k not in known for k in poses.keypoints])
-    xy = poses.xy.copy()
-    xy[:, :, drop] = np.nan
-    return replace(poses, xy=xy)
+def _mean(values: npt.NDArray[np.float64]) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def forgetting(reference: Poses, others: tuple[str, ...], predictor: Predictor) -> dict[str, Any]:

@@ -190,7 +190,8 @@ def finetune(
                 scale=1.25,
                 shift=0.08,
                 photometric=0.7,
-                flip=not one_sided(task.channels, task.space),
+                # near and far stay what they are in a mirror
+                flip=(task.canonical and task.counts is not None) or not one_sided(task.channels, task.space),
             ),
             batch_size,
             swap=None if task.canonical else np.array(symmetry.mirror),

@@ -266,7 +266,8 @@ class _Looks:
         xy = labelled.xy[row, who]
         given = labelled.boxes[row, who]
         boxes = with_boxes(labelled.take([row])).boxes[0, who]
-        found: Floats = self.finder.detect([frame])[0][0] if self.finder else np.empty((0, 4))
+        detected_boxes = self.finder.detect([frame])[0][0] if self.finder else np.empty((0, 4))
+        found = np.asarray(detected_boxes, np.float64)
         partner = match_boxes(xy, boxes, found)
         out = []
         for i in range(len(who)):

@@ -124,6 +124,29 @@ def test_a_model_without_the_keypoints_has_lost_them_all(
     assert (found["others_dropped"], found["others_dropped_share"]) == (2, 1)
 
 
+def test_keypoints_that_the_starting_model_never_knew_are_measured_apart(
+    pictures: Poses, tiny_model: Callable[..., LoadedModel]
+) -> None:
+    index = [SPACE.index("nose"), SPACE.index("mouse_center")]
+    labels = make_poses(
+        ("snout", "belly"), pictures.xy[:, :, index], images=pictures.images, root=pictures.root, human=True
+    )
+    trials = prepare(labels, tiny_model(), ConversionTable("t", (("snout", "nose"),), SPACE.name))
+    assert trials.known == ("snout",)
+    start = measure(trials, trials.model, trials.table)
+    assert start["error_px"] > 0
+    assert start["new_error_px"] is None
+    learned = measure(
+        trials,
+        tiny_model(keypoints=("nose", "mouse_center")),
+        ConversionTable("t", (("snout", "nose"), ("belly", "mouse_center")), SPACE.name),
+    )
+    assert learned["error_px"] > 0
+    assert learned["new_error_px"] > 0
+    strange = prepare(labels, tiny_model(), ConversionTable("t", (), SPACE.name))
+    assert measure(strange, strange.model, strange.table)["error_px"] is None
+
+
 def test_a_comparison_is_written_resumed_and_drawn(trials: Trials, tmp_path: Path) -> None:
     told: list[Progress] = []
     token = CancelToken()

@@ -351,19 +351,17 @@ class FinetuneWidget(DockForm):
 
     def _known(self) -> tuple[str, ...] | None:
         """Keypoints of the model that the labels have; None while that cannot be told."""
-        from napari_superanimal.keypoints import load_table
+        from napari_superanimal.keypoints import KeypointSpace, find_table, load_table
 
         card, names = self.models.card, self.source.keypoints
         if card is None or not names:
             return None
         try:
-            table = self.table.table()
+            path = self.table.table()
         except UserError:
             return None
-        if not table and not set(names) & set(card.keypoints):
-            return None  # the table that the names call for is found when the training starts
-        rows = dict(load_table(table).rows) if table else {n: n for n in names}
-        targets = {t for n in names for t in rows.get(n, "").split("|")}
+        table = load_table(path) if path else find_table(names, KeypointSpace.from_json(card.space))
+        targets = {t for n in names for t in ((table.target(n) if table else n) or "").split("|")}
         return tuple(k for k in card.keypoints if k in targets)
 
     def _length_chosen(self, choice: str) -> None:
