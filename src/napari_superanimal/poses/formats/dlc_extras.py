@@ -47,14 +47,31 @@ class Extras:
     fields: dict[str, Any]
 
 
+class Checksum:
+    """Of coordinates that come part by part, blind to how missing points are padded."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+
+    def add(self, xy: npt.NDArray[np.float64]) -> None:
+        """Take in the next rows, (T, C, 2)."""
+        points = np.array(xy, np.float64)
+        points[~np.isfinite(points).all(-1) | (points == -1).all(-1)] = np.nan
+        points[np.isnan(points)] = np.nan  # one bit pattern for all NaN
+        self._digest.update(points.tobytes())
+
+    def of(self, columns: tuple[tuple[str, str], ...]) -> str:
+        """The checksum of everything added, in a table with these columns."""
+        digest = self._digest.copy()
+        digest.update(json.dumps(columns).encode())
+        return digest.hexdigest()
+
+
 def checksum(xy: npt.NDArray[np.float64], columns: tuple[tuple[str, str], ...]) -> str:
     """Of coordinates (T, C, 2) and their columns, blind to how missing points are padded."""
-    points = np.array(xy, np.float64)
-    points[~np.isfinite(points).all(-1) | (points == -1).all(-1)] = np.nan
-    points[np.isnan(points)] = np.nan  # one bit pattern for all NaN
-    digest = hashlib.sha256(points.tobytes())
-    digest.update(json.dumps(columns).encode())
-    return digest.hexdigest()
+    whole = Checksum()
+    whole.add(xy)
+    return whole.of(columns)
 
 
 def plain(value: Any) -> Any:
