@@ -18,6 +18,7 @@ from napari_superanimal.commands import (
     merge,
     models,
     predict,
+    smooth,
     train,
 )
 from napari_superanimal.commands.common import CANCELLED, execute, hint, say_error
@@ -27,7 +28,20 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 #: In the order of a newcomer's day; each module has ``add(subparsers)`` and imports nothing heavy.
-COMMANDS = (demo, predict, evaluate, finetune, benchmark, train, convert, merge, match, models, doctor)
+COMMANDS = (
+    demo,
+    predict,
+    smooth,
+    evaluate,
+    finetune,
+    benchmark,
+    train,
+    convert,
+    merge,
+    match,
+    models,
+    doctor,
+)
 
 
 class _Parser(argparse.ArgumentParser):
