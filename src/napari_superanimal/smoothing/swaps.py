@@ -231,10 +231,10 @@ def _axis(poses: Poses, a: int, space: KeypointSpace) -> Floats:
 
     def middle(names: tuple[str, ...]) -> Floats:
         at = [index[n] for n in names if n in index]
-        there = poses.found[:, a][:, at]
+        there: Bools = np.asarray(poses.found)[:, a][:, at]
         total = np.nan_to_num(poses.xy[:, a][:, at]).sum(1)
         with np.errstate(invalid="ignore", divide="ignore"):
-        there = np.asarray(poses.found[:, a])[:, at]
+            return np.where(np.asarray(there.any(-1))[:, None], total / there.sum(-1)[:, None], np.nan)
 
     axis = middle(space.front) - middle(space.rear)
     length = np.linalg.norm(axis, axis=-1)
