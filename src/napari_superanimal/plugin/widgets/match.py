@@ -48,8 +48,8 @@ START = (
 )
 HOW = (
     "Squares are your labels, rings are what the model sees, in the same colour where they belong together. "
-    "<b>Click a label</b> (or a row) to look at one pair, then <b>click a ring</b> to choose another keypoint, or use "
-    "the list in the row."
+    "<b>Click a label</b> (or a row) to look at one pair, then <b>click a ring</b> to choose another keypoint "
+    "(with Shift where another label lies on it), or use the list in the row."
 )
 
 
@@ -79,6 +79,7 @@ class MatchWidget(DockForm):
         self._matching: Matching | None = None
         self._dataset: Path | None = None
         self._layers: dict[str, Any] = {}
+        self._stay = False
         self._known_file: Path | None = None
         self.path = QLineEdit()
         self.path.setObjectName("match_path")
@@ -284,14 +285,19 @@ class MatchWidget(DockForm):
         label = clicked(self._layers["your labels"], event)
         seen = clicked(self._layers["what the model sees"], event)
         looked_at = self.looked_at
-        if seen and looked_at and label in ("", looked_at) and seen not in self.choices[looked_at].split("|"):
+        # a ring under another label mostly means that label
+        meant = "Shift" in event.modifiers or label in ("", looked_at)
+        if seen and looked_at and meant and seen not in self.choices[looked_at].split("|"):
             self._choose(looked_at, seen)
         elif label:
             self._select(label)
 
     def _select(self, source: str) -> None:
+        """Choose a row without leaving the picture: the user is looking at it."""
         if self._matching is not None:
+            self._stay = True
             self.table.selectRow([m.source for m in self._matching.matches].index(source))
+            self._stay = False
 
     def _accept(self) -> None:
         """Accept the proposal of the selected row as it stands."""
@@ -354,7 +360,7 @@ class MatchWidget(DockForm):
         if self._view is None or self._matching is None:
             return
         source = self.looked_at
-        if source:
+        if source and not self._stay:
             match = next(m for m in self._matching.matches if m.source == source)
             row = self._view.best_row(source, match.target)
             if row is not None:

@@ -409,16 +409,21 @@ def _pictures(
     for file in files:
         here = file.path.absolute().parent
         moved = 0
-        for recorded in file.table.images:
+        own = file.table.extras.fields.get("pictures", ()) if file.table.extras else ()
+        for row, recorded in enumerate(file.table.images):
             direct = root / recorded
             beside = here / PurePosixPath(recorded).name
-            found = direct if direct.is_file() else beside
+            # our own tables know which of several projects a picture belongs to
+            told = (
+                Path(os.path.normpath(here / str(own[row]))) if len(own) == len(file.table.images) else direct
+            )
+            found = next((p for p in (told, direct) if p.is_file()), beside)
             if not found.is_file():
                 meta["missing_images"].append(recorded)
                 images.append(recorded)
                 sizes.append((0, 0))
                 continue
-            moved += found != direct
+            moved += found not in (direct, told)
             images.append(relative_to(found, root))
             sizes.append(image_size(found))
         if moved:

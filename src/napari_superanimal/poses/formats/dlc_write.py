@@ -14,6 +14,7 @@ import pandas as pd
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import atomic_path, unwritable
 from napari_superanimal.poses.formats.base import refuse_existing
+from napari_superanimal.poses.formats.coco_write import file_name
 from napari_superanimal.poses.formats.dlc_extras import Extras, checksum, kept_metadata, write_extras
 from napari_superanimal.poses.formats.dlc_frame import LABELLED_DATA
 from napari_superanimal.poses.formats.dlc_table import KEY, load_h5
@@ -124,6 +125,9 @@ def _index(poses: Poses) -> pd.Index:
     if poses.is_video:
         return pd.Index(poses.frames, dtype=np.int64)
     images = [_project_path(name) for name in poses.images]
+    if len(set(images)) < len(set(poses.images)):
+        # pictures of several projects that are called the same
+        images = list(poses.images)
     dlc = poses.metadata.get("dlc") or {}
     parts = [name.split("/") for name in images]
     if dlc.get("layout") != "string" and all(len(p) == 3 and all(p) for p in parts) and parts:
@@ -227,6 +231,8 @@ def _add_extras(poses: Poses, pairs: list[tuple[str, str]], multi: bool, file: P
         "ids": list(poses.ids),
         "metadata": kept_metadata(poses.metadata),
     }
+    if poses.images:
+        fields["pictures"] = [file_name(poses, row, path.absolute().parent) for row in range(len(poses))]
     if poses.root is not None:
         try:
             fields["root"] = Path(os.path.relpath(poses.root, path.absolute().parent)).as_posix()
