@@ -97,9 +97,9 @@ def identity_scores(truth: Poses, predicted: Poses, gate: float = GATE) -> Ident
     """
     apart = distances(truth, predicted)
     frames = np.intersect1d(truth.frames, predicted.frames)
-    there = truth.found.any(-1)[np.isin(truth.frames, frames)]
-    given = predicted.found.any(-1)[np.isin(predicted.frames, frames)]
-    close = apart <= gate
+    there = np.asarray(truth.found.any(-1))[np.isin(truth.frames, frames)]
+    given = np.asarray(predicted.found.any(-1))[np.isin(predicted.frames, frames)]
+    close = np.asarray(apart <= gate)
     animals, shown = int(there.sum()), int(given.sum())
 
     # one predicted individual for each true one over the whole recording, as many matches as possible

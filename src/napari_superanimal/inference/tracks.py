@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Floats = npt.NDArray[np.float64]
 
@@ -24,8 +28,13 @@ SAME = 0.1
 SPREAD = 0.15
 #: Of a similarity: share of the keypoints, of the boxes' overlap, of the distance between the boxes' centres.
 POSE, OVERLAP, NEARNESS = 0.6, 0.2, 0.2
+#: Off the similarity with an individual that was not seen in the last frame: where two animals are found as one, it is
+#: the one that was seen all the time, and the detection does not jump between them.
+LOST = 0.2
 #: An exchange of two individuals that would cost this much more than what was chosen is no risk at all.
 MARGIN = 0.5
+#: From this risk on, a frame is worth a look.
+RISKY = 0.5
 _FAR = 1e6
 
 
@@ -46,6 +55,33 @@ class Assignment:
     detections: npt.NDArray[np.int64]
     columns: npt.NDArray[np.int64]
     swap_risk: npt.NDArray[np.float32]
+
+
+class RiskLog:
+    """Where individuals may have been exchanged: frames with a swap risk of `RISKY` or more, as spans."""
+
+    def __init__(self, individuals: Sequence[str]) -> None:
+        self._individuals = tuple(individuals)
+        self._spans: list[dict[str, Any]] = []
+        self._open = False
+        self.frames = 0
+
+    def add(self, frames: npt.NDArray[np.int64], risk: npt.NDArray[np.float32]) -> None:
+        """Take in the risk (n, A) of frames (n,) that follow those before."""
+        for number, row in zip(frames, risk, strict=True):
+            concerned = np.flatnonzero(row >= RISKY)
+            if len(concerned):
+                self.frames += 1
+                if not self._open:
+                    self._spans.append({"first": int(number), "last": int(number), "individuals": []})
+                span = self._spans[-1]
+                names = {*span["individuals"], *(self._individuals[i] for i in concerned)}
+                span |= {"last": int(number), "individuals": sorted(names)}
+            self._open = bool(len(concerned))
+
+    def to_json(self) -> dict[str, Any]:
+        """The number of frames, and the spans: first and last frame number, individuals that are concerned."""
+        return {"risk": RISKY, "frames": self.frames, "spans": [dict(span) for span in self._spans]}
 
 
 class Tracker:
@@ -117,15 +153,16 @@ class Tracker:
 
         cost = self._cost(new, poses)
         column = np.full(len(rows), -1)
-        for i, j in zip(*linear_sum_assignment(cost), strict=True):
+        chosen_by = cost + np.where(self._missed > 0, LOST, 0.0)[:, None]
+        for i, j in zip(*linear_sum_assignment(chosen_by), strict=True):
             if cost[i, j] < _FAR:
                 column[j] = i
         risk = self._risk(cost, column)
         for j in np.flatnonzero(column < 0):
             free = [s for s in np.argsort(-self._missed, kind="stable") if s not in column]
             column[j] = free[0]
-            known = [s for s in free if self._missed[s] <= MEMORY]
-            # who comes back so far away that nearness does not tell may be any of those that are missed
+            known = [s for s in free if np.isfinite(self._boxes[s, 0])]
+            # who comes back where nearness does not tell may be any of those that are missed
             risk[free[0]] = 1.0 if len(known) > 1 else 0.0
         self._update(new, poses, column)
         return Assignment(rows, column, risk.astype(np.float32))

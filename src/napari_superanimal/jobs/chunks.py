@@ -1,19 +1,20 @@
 """Predictions on disk while they are made: a file that only grows, so that a crash costs the last chunk at most.
 
 The file starts with what the work is (video, model, settings). Then follow the chunks, each with its length and
-checksum: a chunk that was cut short by a crash is recognised and cut off. `finish` needs no more memory than some
-chunks, however long the video.
+checksum: a chunk that was cut short by a crash is recognised and cut off. Reading needs the memory of one chunk,
+however long the video.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
 import time
 import zlib
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from napari_superanimal.jobs.files import unwritable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import FileIO
     from pathlib import Path
     from types import TracebackType
 
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
 MAGIC = b"SUPERANIMAL CHUNKS 1\n"
 #: Header and chunks alike: length of what follows, its CRC-32, frames in it.
 _LEAD = struct.Struct("<III")
+#: First in a chunk: seconds of work until then, whether it is a full one.
+_NOTE = struct.Struct("<d?7x")
 #: The disk is told to keep what it was given after this many seconds; a killed program loses nothing of it anyway.
 _SYNC_EVERY_S = 2.0
 _ANEW = "start anew with --overwrite, or give another --out"
@@ -66,13 +70,13 @@ def read_header(path: Path) -> Header:
         If it cannot be read or is not one.
     """
     try:
-        with open(path, "rb") as file:
+        with open(path, "rb", buffering=0) as file:
             return _header(file, path)
     except OSError as error:
         raise UserError(f"cannot be read ({error.strerror})", path=path, remedy="check its rights") from error
 
 
-def _header(file: BinaryIO, path: Path) -> Header:
+def _header(file: FileIO, path: Path) -> Header:
     broken = UserError(
         "is not a file of unfinished predictions, or its start is damaged", path=path, remedy=_ANEW
     )
@@ -88,7 +92,7 @@ def _header(file: BinaryIO, path: Path) -> Header:
         raise broken from error
 
 
-def _payload(file: BinaryIO) -> tuple[int, bytes] | None:
+def _payload(file: FileIO) -> tuple[int, bytes] | None:
     """Frames and bytes of the next part; None where it is absent, cut short or damaged."""
     lead = file.read(_LEAD.size)
     if len(lead) < _LEAD.size:
@@ -102,21 +106,31 @@ def _packed(frames: int, payload: bytes) -> bytes:
     return _LEAD.pack(len(payload), zlib.crc32(payload), frames) + payload
 
 
+class NotKept(UserError):
+    """The disk does not take the predictions any more; those before stay."""
+
+
 class ChunkFile:
     """Chunks of one source, kept as they come.
 
-    Nothing is written before the first chunk. A file that exists is continued; a cut-off chunk at its end is removed.
+    Nothing is written before the first chunk. A file that exists is continued: a chunk at its end that was cut short
+    is removed. So is one with fewer frames than the others: networks round differently in batches of another size,
+    and the result shall be that of an uninterrupted run.
 
     Parameters
     ----------
     path : Path
     header : Header
         Must be that of an existing file.
-    whole : int
-        Frames of a full chunk. A shorter one at the end of an existing file is predicted again: networks round
-        differently in batches of another size, and the result shall be that of an uninterrupted run.
-    total : int
-        Frames of the work; a last chunk may be shorter where the work ends with it.
+
+    Attributes
+    ----------
+    frames : int
+        Frames in the file.
+    seconds : float
+        Time that they took.
+    tracks : (S,) float64
+        Tracking's memory after the last of them.
 
     Raises
     ------
@@ -124,36 +138,36 @@ class ChunkFile:
         If the file is damaged, holds something else, is in use by another program, or cannot be written.
     """
 
-    def __init__(self, path: Path, header: Header, *, whole: int, total: int) -> None:
+    def __init__(self, path: Path, header: Header) -> None:
         self.path = path
         self.header = header
         self.frames = 0
-        #: Tracking's memory after the last chunk; empty at the start.
+        self.seconds = 0.0
         self.tracks: npt.NDArray[np.float64] = np.empty(0)
-        self._file: BinaryIO | None = None
+        self._file: FileIO | None = None
         self._start = self._end = 0
         self._synced = time.monotonic()
         if path.exists():
-            self._continue(whole, total)
+            self._continue()
 
-    def _continue(self, whole: int, total: int) -> None:
+    def _continue(self) -> None:
         try:
-            file = open(self.path, "r+b")  # noqa: SIM115 - stays open as long as the object
+            file = open(self.path, "r+b", buffering=0)  # noqa: SIM115 - stays open as long as the object
         except OSError as error:
             raise unwritable(self.path, error) from error
         try:
             _lock(file, self.path)
-            found = _header(file, self.path)
-            if found != self.header:
+            if _header(file, self.path) != self.header:
                 raise UserError("holds predictions of other work", path=self.path, remedy=_ANEW)
             self._start = self._end = file.tell()
             while (part := _payload(file)) is not None:
                 frames, payload = part
-                if frames != whole and self.frames + frames < total:
+                seconds, full = _NOTE.unpack_from(payload)
+                if not full:
                     break
-                self.frames += frames
-                self._end = file.tell()
+                self.frames, self.seconds = self.frames + frames, seconds
                 self.tracks = self._chunk(frames, payload).tracks
+                self._end = file.tell()
             file.truncate(self._end)
             file.seek(self._end)
         except OSError as error:
@@ -164,50 +178,54 @@ class ChunkFile:
             raise
         self._file = file
 
-    def add(self, chunk: Chunk) -> None:
+    def add(self, chunk: Chunk, seconds: float, *, full: bool = True) -> None:
         """Put a chunk on the disk.
+
+        Parameters
+        ----------
+        seconds : float
+            Time that all chunks until here took.
+        full : bool
+            False for one that is short although the recording goes on.
 
         Raises
         ------
-        UserError
+        NotKept
             If the disk is full or gone; the chunks before it stay.
         """
+        floats = (chunk.xy, chunk.likelihood, chunk.boxes, chunk.box_scores, chunk.swap_risk)
         arrays = (
             np.asarray(chunk.frames, "<i8"),
-            *(
-                np.asarray(each, "<f4")
-                for each in (chunk.xy, chunk.likelihood, chunk.boxes, chunk.box_scores, chunk.swap_risk)
-            ),
+            *(np.asarray(each, "<f4") for each in floats),
             np.asarray(chunk.tracks, "<f8"),
         )
-        data = _packed(len(chunk.frames), b"".join(array.tobytes() for array in arrays))
+        note = _NOTE.pack(seconds, full)
+        data = _packed(len(chunk.frames), note + b"".join(array.tobytes() for array in arrays))
         try:
             file = self._file or self._create()
-            file.write(data)
-            file.flush()
+            _write_all(file, data)
             if time.monotonic() - self._synced > _SYNC_EVERY_S:
                 os.fsync(file.fileno())
                 self._synced = time.monotonic()
         except OSError as error:
             self._cut()
-            reason = error.strerror or str(error)
-            raise UserError(
-                f"cannot write ({reason}), the {self.frames} frames before are kept",
+            kept = f"the {self.frames} frames before are kept" if self.frames else "nothing was changed"
+            raise NotKept(
+                f"cannot write ({error.strerror or error}), {kept}",
                 path=self.path,
                 remedy="free space and go on with --resume",
             ) from error
         self._end += len(data)
         self.frames += len(chunk.frames)
-        self.tracks = chunk.tracks
+        self.seconds, self.tracks = seconds, chunk.tracks
 
-    def _create(self) -> BinaryIO:
+    def _create(self) -> FileIO:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(self.path, "xb+", buffering=0)  # noqa: SIM115 - stays open as long as the object
-        self._file = file  # type: ignore[assignment]
-        _lock(file, self.path)  # type: ignore[arg-type]
-        file.write(MAGIC + _packed(0, json.dumps(asdict(self.header), ensure_ascii=False).encode()))
+        file = self._file = open(self.path, "xb+", buffering=0)  # noqa: SIM115 - stays open as long as the object
+        _lock(file, self.path)
+        _write_all(file, MAGIC + _packed(0, json.dumps(asdict(self.header), ensure_ascii=False).encode()))
         self._start = self._end = file.tell()
-        return file  # type: ignore[return-value]
+        return file
 
     def _cut(self) -> None:
         """Take back what was written of a chunk; reading would skip it anyway."""
@@ -216,17 +234,15 @@ class ChunkFile:
         if not self.frames:
             self.delete()
             return
-        try:
+        with contextlib.suppress(OSError):
             self._file.truncate(self._end)
             self._file.seek(self._end)
-        except OSError:
-            pass
 
     def read(self) -> Iterator[Chunk]:
         """The chunks in order, one in memory at a time."""
         if self._file is None:
             return
-        with open(self.path, "rb") as file:
+        with open(self.path, "rb", buffering=0) as file:
             file.seek(self._start)
             while file.tell() < self._end:
                 part = _payload(file)
@@ -236,7 +252,7 @@ class ChunkFile:
 
     def _chunk(self, n: int, payload: bytes) -> Chunk:
         a, k = len(self.header.individuals), len(self.header.keypoints)
-        at = 0
+        at = _NOTE.size
 
         def take(shape: tuple[int, ...], dtype: str) -> Any:
             nonlocal at
@@ -246,8 +262,10 @@ class ChunkFile:
             return array
 
         frames = take((n,), "<i8")
-        arrays = [take(shape, "<f4") for shape in ((n, a, k, 2), (n, a, k), (n, a, 4), (n, a), (n, a))]
-        return Chunk(frames, *arrays, tracks=take(((len(payload) - at) // 8,), "<f8"))
+        xy, sure, boxes, scores, risk = (
+            take(shape, "<f4") for shape in ((n, a, k, 2), (n, a, k), (n, a, 4), (n, a), (n, a))
+        )
+        return Chunk(frames, xy, sure, boxes, scores, risk, take(((len(payload) - at) // 8,), "<f8"))
 
     def delete(self) -> None:
         """Remove the file: its content is in the results now."""
@@ -269,7 +287,14 @@ class ChunkFile:
         self.close()
 
 
-def _lock(file: BinaryIO, path: Path) -> None:
+def _write_all(file: FileIO, data: bytes) -> None:
+    """All of `data`: on a disk that is nearly full a single write may take a part only."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
+def _lock(file: FileIO, path: Path) -> None:
     """See that no other program writes the same file; the lock ends with the program."""
     try:
         import fcntl

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs import run_card
+from napari_superanimal.jobs.chunks import chunks_path
 from napari_superanimal.jobs.frames import ImageFrames
 from napari_superanimal.jobs.outputs import check_folder, check_new, file_safe
 from napari_superanimal.jobs.reference import boxes_path
@@ -86,7 +87,6 @@ class Task:
     frames: range
     card: dict[str, Any]
     done: bool
-    earlier: Path | None
 
 
 def scorer_name(model: ModelRef, detector: ModelRef | str) -> str:
@@ -133,6 +133,7 @@ def prepare(source: Source, model: ModelRef, detector: ModelRef | str, options: 
         "status": run_card.CANCELLED,
         "input": str(source.path),
         "input_bytes": source.size_bytes,
+        "input_content": source.fingerprint(),
         "input_frames": total,
         "input_size": [int(size[0]), int(size[1])],
         "input_fps": fps,
@@ -158,19 +159,19 @@ def prepare(source: Source, model: ModelRef, detector: ModelRef | str, options: 
     }
     if not source.is_video:
         card["images"] = [image.name for image in source.images]
-    done, earlier = False, None
-    if options.resume:
-        state = unfinished(h5, card)
-        done, earlier = state == run_card.COMPLETE, h5 if state == run_card.CANCELLED else None
-        fresh = state is None
-    else:
-        fresh = True
-    if fresh and not options.overwrite:
+    state = unfinished(h5, card) if options.resume else None
+    if state is None and not options.overwrite:
         check_new([*targets.values(), run_card.card_path(h5)])
+        if (chunks := chunks_path(h5)).exists():
+            raise UserError(
+                "was left by a run that was interrupted, and is kept",
+                path=chunks,
+                remedy="go on with --resume, or start anew with --overwrite",
+            )
     numbers = len(frames) * options.max_individuals * len(model.card.space.get("keypoints", ())) * 3
-    # eight bytes each in h5, some fifteen characters in text
-    check_folder(folder, 1_000_000 + numbers * sum(8 if name == "dlc-h5" else 15 for name in targets))
-    return Task(source, targets, frames, card, done, earlier)
+    # four bytes each in chunks, eight in h5, some fifteen characters in text
+    check_folder(folder, 1_000_000 + numbers * (4 + sum(8 if name == "dlc-h5" else 15 for name in targets)))
+    return Task(source, targets, frames, card, state == run_card.COMPLETE)
 
 
 def _detector_label(model: ModelRef, detector: ModelRef | str) -> str:

@@ -1,25 +1,24 @@
-"""Going on with a cancelled prediction: what is left, and joining the parts."""
+"""Going on with a prediction that was cancelled or killed."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-import numpy.typing as npt
-
 from napari_superanimal.errors import UserError
-from napari_superanimal.jobs.run_card import card_path, identity, read_card
+from napari_superanimal.jobs.chunks import chunks_path, read_header
+from napari_superanimal.jobs.run_card import CANCELLED, COMPLETE, card_path, identity, read_card
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from napari_superanimal.poses import Poses
+_ANEW = "start anew with --overwrite, or give another --out"
 
 
 def unfinished(predictions: Path, card: Mapping[str, Any]) -> str | None:
-    """State of the earlier run that wrote `predictions`: "complete", "cancelled", or None if there was none.
+    """State of the earlier run that made `predictions`: "complete", "cancelled", or None if there was none.
+
+    A run that was killed has left no predictions, but its chunks; it counts as cancelled.
 
     Parameters
     ----------
@@ -29,115 +28,39 @@ def unfinished(predictions: Path, card: Mapping[str, Any]) -> str | None:
     Raises
     ------
     UserError
-        If the earlier run had other settings, so that its results cannot be part of this one.
+        If the earlier run had another video, model or other settings, or left nothing to go on from.
     """
+    chunks = chunks_path(predictions)
+    if chunks.exists():
+        _refuse_other(read_header(chunks).work, card, chunks)
+        return CANCELLED
     path = card_path(predictions)
     if not path.exists():
         if predictions.exists():
-            raise UserError(
-                "has no run card, so it cannot be resumed",
-                path=predictions,
-                remedy="start anew with --overwrite, or give another --out",
-            )
+            raise UserError("has no run card, so it cannot be resumed", path=predictions, remedy=_ANEW)
         return None
     earlier = read_card(path)
-    was, wanted = identity(earlier), identity(card)
-    differing = [name for name in wanted if was[name] != wanted[name]]
-    if differing:
-        raise UserError(
-            f"was made with other settings ({', '.join(differing)}), so it cannot be resumed",
-            path=predictions,
-            remedy="repeat the settings of the run card, or start anew with --overwrite",
-        )
+    _refuse_other(identity(earlier), card, predictions)
     if not predictions.exists():
         return None
-    return str(earlier["status"])
-
-
-def read_done(predictions: Path, keypoints: tuple[str, ...], individuals: tuple[str, ...]) -> Poses:
-    """The finished rows of a cancelled run, in the order of keypoints and individuals of the model.
-
-    Raises
-    ------
-    UserError
-        If the file cannot be read or names other keypoints or individuals.
-    """
-    from napari_superanimal.poses.formats.registry import read
-
-    poses = read(predictions, "dlc-h5")
-    if set(poses.keypoints) != set(keypoints) or set(poses.individuals) != set(individuals):
+    if earlier["status"] != COMPLETE:
         raise UserError(
-            "holds other keypoints or individuals than the model predicts",
+            f"is not complete, and {chunks.name}, from which it could be, is not beside it",
             path=predictions,
-            remedy="start anew with --overwrite, or give another --out",
+            remedy=_ANEW,
         )
-    k = np.array([poses.keypoints.index(name) for name in keypoints])
-    a = np.array([poses.individuals.index(name) for name in individuals])
-    points = np.ix_(np.arange(len(poses)), a, k)
-    return replace(
-        poses,
-        keypoints=keypoints,
-        individuals=individuals,
-        xy=poses.xy[points],
-        visibility=poses.visibility[points],
-        likelihood=poses.likelihood[points],
-        human=poses.human[points],
-        boxes=poses.boxes[:, a],
-        box_scores=poses.box_scores[:, a],
-    )
+    return COMPLETE
 
 
-def same_animals(before: npt.NDArray[np.float64], after: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Which individual of `after` is which of `before`, both (A, K, 2) px of the same frame.
-
-    Returns the order (A,) that brings `after` into the order of `before`: pairs with the smallest mean
-    distance over shared keypoints; individuals without keypoints fill the places left.
-    """
-    from scipy.optimize import linear_sum_assignment
-
-    distance = np.linalg.norm(before[:, None] - after[None], axis=-1)
-    shared = np.isfinite(distance)
-    count = shared.sum(-1)
-    mean = np.where(shared, distance, 0.0).sum(-1) / np.maximum(count, 1)
-    cost = np.where(count > 0, mean, 1e6)
-    _, order = linear_sum_assignment(cost)
-    return np.asarray(order, dtype=np.int64)
-
-
-def reorder(poses: Poses, order: npt.NDArray[np.int64]) -> Poses:
-    """`poses` with its individuals taken in `order`; their names stay in place."""
-    return replace(
-        poses,
-        xy=poses.xy[:, order],
-        visibility=poses.visibility[:, order],
-        likelihood=poses.likelihood[:, order],
-        human=poses.human[:, order],
-        boxes=poses.boxes[:, order],
-        box_scores=poses.box_scores[:, order],
-    )
-
-
-def join(done: Poses, new: Poses) -> Poses:
-    """The rows of `done`, then those of `new` that `done` lacks.
-
-    Where `new` starts with frames that `done` has too, identities are carried over from them.
-    """
-    shared = np.flatnonzero(np.isin(new.frames, done.frames))
-    if len(shared):
-        row = int(shared[-1])
-        earlier = int(np.flatnonzero(done.frames == new.frames[row])[0])
-        new = reorder(new, same_animals(done.xy[earlier], new.xy[row]))
-        new = new.take(~np.isin(new.frames, done.frames))
-    return replace(
-        new,
-        frames=np.concatenate([done.frames, new.frames]),
-        images=done.images + new.images if new.images or done.images else (),
-        xy=np.concatenate([done.xy, new.xy]),
-        visibility=np.concatenate([done.visibility, new.visibility]),
-        likelihood=np.concatenate([done.likelihood, new.likelihood]),
-        human=np.concatenate([done.human, new.human]),
-        boxes=np.concatenate([done.boxes, new.boxes]),
-        box_scores=np.concatenate([done.box_scores, new.box_scores]),
-        image_sizes=np.concatenate([done.image_sizes, new.image_sizes]),
-        sources=(),
+def _refuse_other(was: Mapping[str, Any], card: Mapping[str, Any], path: Path) -> None:
+    differing = [name for name, value in identity(card).items() if was.get(name) != value]
+    if not differing:
+        return
+    inputs = [name for name in differing if name.startswith("input_")]
+    what = "of another input" if inputs else "with other settings"
+    names = ", ".join(name for name in differing if name not in inputs)
+    raise UserError(
+        f"was made {what}{f' ({names})' if names else ''}, so it cannot be resumed",
+        path=path,
+        remedy="use the same input and settings as before, or start anew with --overwrite",
     )

@@ -10,7 +10,7 @@ from napari_superanimal.jobs.environment import versions
 from napari_superanimal.jobs.plain_json import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from napari_superanimal.poses import Poses
@@ -19,7 +19,16 @@ COMPLETE = "complete"
 CANCELLED = "cancelled"
 
 #: Fields that must agree before a cancelled run may be continued: they change the numbers.
-IDENTITY = ("input_bytes", "model", "detector", "weights_sha256", "frame_range", "max_individuals", "options")
+IDENTITY = (
+    "input_bytes",
+    "input_content",
+    "model",
+    "detector",
+    "weights_sha256",
+    "frame_range",
+    "max_individuals",
+    "options",
+)
 
 
 def card_path(predictions: Path) -> Path:
@@ -51,14 +60,28 @@ def identity(card: Mapping[str, Any]) -> dict[str, Any]:
     return {name: plain(card.get(name)) for name in IDENTITY}
 
 
-def quality(poses: Poses, threshold: float) -> dict[str, float | int | None]:
-    """What a reader wants to know first about predictions; None where there is nothing to average."""
-    scores = poses.likelihood[poses.found]
-    animals = poses.present.any(1)
+def quality(parts: Iterable[Poses], threshold: float) -> dict[str, float | int | None]:
+    """What a reader wants to know first about predictions; None where there is nothing to average.
+
+    Parameters
+    ----------
+    parts : iterable of Poses
+        All frames, part by part.
+    threshold : float
+        Likelihood from which on a keypoint counts as good.
+    """
+    empty = count = above = 0
+    total = 0.0
+    for poses in parts:
+        scores = poses.likelihood[poses.found]
+        empty += int((~poses.present.any(1)).sum())
+        count += scores.size
+        above += int((scores >= threshold).sum())
+        total += float(scores.sum())
     return {
-        "frames_without_animal": int((~animals).sum()),
-        "share_of_keypoints_above_threshold": float((scores >= threshold).mean()) if scores.size else None,
-        "mean_likelihood": float(scores.mean()) if scores.size else None,
+        "frames_without_animal": empty,
+        "share_of_keypoints_above_threshold": above / count if count else None,
+        "mean_likelihood": total / count if count else None,
     }
 
 

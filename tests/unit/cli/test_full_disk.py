@@ -6,8 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,6 +19,9 @@ from napari_superanimal.poses.formats import registry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
+
+    from napari_superanimal.jobs.progress import Progress
 
 SIZE = 4_000_000
 
@@ -40,16 +42,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield folder
     finally:
         subprocess.run(["umount", str(folder)], check=True)
-
-
-@pytest.fixture(autouse=True)
-def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where results are rescued to."""
-    folder = tmp_path / "temporary"
-    folder.mkdir()
-    monkeypatch.setenv("TMPDIR", str(folder))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    return folder
 
 
 def fill(folder: Path) -> None:
@@ -73,17 +65,33 @@ def test_too_little_room_is_said_before_the_work(
     assert [path.name for path in small_disk.iterdir()] == ["filler"]
 
 
-def test_predictions_survive_a_disk_that_fills_up_meanwhile(
-    small_disk: Path, temporary: Path, tiny: Path, clip
-) -> None:
+def test_predictions_survive_a_disk_that_fills_up_meanwhile(small_disk: Path, tiny: Path, clip) -> None:
     options = PredictOptions(model=tiny, out=small_disk)
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(UserError, match="frames before are kept") as caught:
         predict_files([clip.path], options, on_progress=lambda _: fill(small_disk))
-    assert [path.name for path in small_disk.iterdir()] == ["filler"]
-    saved = Path(caught.value.remedy.partition("saved as ")[2].partition(" instead")[0])
-    assert saved.name == "mice_tiny.h5"
-    assert saved.parent.parent == temporary
-    assert len(registry.read(saved)) == 60
+    assert "--resume" in caught.value.remedy
+    assert sorted(path.name for path in small_disk.iterdir()) == ["filler", "mice_tiny.chunks"]
+    (small_disk / "filler").unlink()
+    [result] = predict_files([clip.path], replace(options, resume=True))
+    assert result.status == "complete"
+    assert len(registry.read(result.predictions)) == 60
+    assert result.card["frames_this_run"] < 60
+
+
+def test_predictions_survive_a_disk_without_room_for_the_table(small_disk: Path, tiny: Path, clip) -> None:
+    options = PredictOptions(model=tiny, out=small_disk)
+
+    def at_the_end(progress: Progress) -> None:
+        if progress.done == progress.total:
+            fill(small_disk)
+
+    with pytest.raises(UserError) as caught:
+        predict_files([clip.path], options, on_progress=at_the_end)
+    assert "kept in mice_tiny.chunks" in caught.value.remedy
+    (small_disk / "filler").unlink()
+    [result] = predict_files([clip.path], replace(options, resume=True))
+    assert result.card["frames_this_run"] == 0
+    assert len(registry.read(result.predictions)) == 60
 
 
 def test_an_older_result_survives_a_full_disk(small_disk: Path, tiny: Path, clip) -> None:
@@ -93,12 +101,13 @@ def test_an_older_result_survives_a_full_disk(small_disk: Path, tiny: Path, clip
     again = PredictOptions(model=tiny, out=small_disk, overwrite=True)
     with pytest.raises(UserError):
         predict_files([clip.path], again, on_progress=lambda _: fill(small_disk))
-    (small_disk / "filler").unlink()
+    for name in ("filler", "mice_tiny.chunks"):
+        (small_disk / name).unlink()
     assert {path.name: path.read_bytes() for path in small_disk.iterdir()} == before
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs resource limits")
-def test_a_limit_on_file_size_is_one_line(tiny: Path, clip, tmp_path: Path, temporary: Path) -> None:
+def test_a_limit_on_file_size_is_one_line(tiny: Path, clip, tmp_path: Path) -> None:
     # the quota of a shared computer: files may not become larger than 20 kB
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
@@ -115,5 +124,7 @@ def test_a_limit_on_file_size_is_one_line(tiny: Path, clip, tmp_path: Path, temp
     assert result.stderr.count("\n") == 1, result.stderr
     assert result.stderr.startswith("error: ")
     assert "cannot write" in result.stderr
-    assert list((tmp_path / "out").iterdir()) == list(temporary.iterdir()) == []
+    [kept] = (tmp_path / "out").iterdir()
+    assert kept.name == "mice_tiny.chunks"
+    assert "--resume" in result.stderr
     assert json.loads((tmp_path / "r.json").read_text())["status"] == "error"
