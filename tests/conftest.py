@@ -19,3 +19,12 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("no real data: put the data sets in ../shared/data beside the repository")
     return folder
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of the reference's own numbers beside the repository; tests that ask for it are skipped without it."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "spec" / "golden"
+    if not folder.is_dir():
+        pytest.skip("no golden numbers: put them in ../shared/spec/golden beside the repository")
+    return folder

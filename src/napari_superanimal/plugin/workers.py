@@ -14,6 +14,7 @@ import logging
 import sys
 import time
 from collections import deque
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -22,7 +23,7 @@ from napari.qt.threading import thread_worker
 from qtpy.QtCore import QObject, QProcess, Signal
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.jobs.progress import CancelToken, Meter, Progress
+from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, Progress
 from napari_superanimal.plugin.safe_import import import_torch
 from napari_superanimal.plugin.training_data import write_training_set
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
     from pathlib import Path
 
+    from napari_superanimal.models.zoo import ModelRef
     from napari_superanimal.plugin.image_source import ArrayVideo
     from napari_superanimal.plugin.requests import FinetuneRequest, PredictRequest
     from napari_superanimal.poses import Poses
@@ -113,6 +115,8 @@ def predict_worker(
         yield PredictUpdate(Progress(0, 0, message="Loading the model…"))
         import_torch()
         done, fps = yield from _predict(request, token)
+    except Cancelled:
+        yield Finished(0, time.monotonic() - started, 0.0, True)
     except Exception as error:
         yield Failed(explain(error, "Prediction"))
     else:
@@ -121,17 +125,37 @@ def predict_worker(
         request.video.close()
 
 
+def _here(model: ModelRef, token: CancelToken) -> Generator[PredictUpdate, None, ModelRef]:
+    """A model with its weights; SuperAnimal's own are downloaded at their first use, which is told about."""
+    from napari_superanimal.jobs.fetch import ensure_here
+
+    if model.here:
+        return model
+    latest = deque([Progress(0, 0, message=f"Downloading {model.card.name}…")], maxlen=1)
+    with ThreadPoolExecutor(1, "superanimal-fetch") as pool:
+        future = pool.submit(ensure_here, model, on_progress=latest.append, token=token)
+        try:
+            while not wait([future], timeout=TELL_EVERY_S).done:
+                yield PredictUpdate(latest[-1])
+        finally:
+            if not future.done():
+                token.cancel()
+        return future.result()
+
+
 def _predict(
     request: PredictRequest, token: CancelToken
 ) -> Generator[PredictUpdate, None, tuple[int, float]]:
+    from napari_superanimal.inference.build import build_predictor
     from napari_superanimal.inference.collect import Collector
-    from napari_superanimal.inference.predictor import Predictor
     from napari_superanimal.inference.stream import predict_stream
-    from napari_superanimal.models.load import load_model
+    from napari_superanimal.models.zoo import detector_of, find_model
 
-    predictor = Predictor(
-        load_model(request.model), detector=request.detector, max_individuals=request.max_individuals
-    )
+    model = yield from _here(find_model(request.model), token)
+    detector: ModelRef | str = request.detector
+    if detector == "model" and (other := detector_of(model)) is not None:
+        detector = yield from _here(other, token)
+    predictor = build_predictor(model, detector=detector, max_individuals=request.max_individuals)
     collector = Collector(predictor, request.frames)
     meter = Meter(len(request.frames))
     began = shown = told = time.monotonic()

@@ -73,6 +73,8 @@ def full_card() -> ModelCard:
         created="2026-01-31",
         recipe={"steps": 5},
         sha256={POSE_FILE: "00"},
+        official="superanimal_bird_resnet_50",
+        source={"file": "bird.pt", "sha256": "11"},
     )
 
 

@@ -6,7 +6,9 @@ mirror of the hub from ``HF_ENDPOINT``; with ``HF_HUB_OFFLINE=1`` only what is i
 
 from __future__ import annotations
 
+import logging
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +18,8 @@ from napari_superanimal.models.official.install import install, snapshots_home
 from napari_superanimal.models.zoo import ModelRef, sha256
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from napari_superanimal.models.official.catalogue import Release
 
 MEGABYTE = 1_000_000
@@ -53,7 +57,8 @@ def fetch(
     release = release_of_card(ref.card)
     if ref.here and not overwrite and revision is None:
         return ref
-    report = _Report(release.name, on_progress, token or CancelToken())
+    terms = "" if release.coco else " (for research only)"
+    report = _Report(release.name + terms, on_progress, token or CancelToken())
     pinned = revision or ref.card.source.get("revision")
     path, source = _from_torchvision(release, report) if release.coco else _from_hub(release, pinned, report)
     if release.sha256 and sha256(path) != release.sha256:
@@ -91,18 +96,19 @@ def _from_hub(release: Release, revision: str | None, report: _Report) -> tuple[
     from huggingface_hub.errors import EntryNotFoundError, RepositoryNotFoundError, RevisionNotFoundError
 
     try:
-        path = Path(
-            hf_hub_download(
-                release.repo, release.file, revision=revision, tqdm_class=_bar(report), etag_timeout=20
+        with _quiet():
+            path = Path(
+                hf_hub_download(
+                    release.repo, release.file, revision=revision, tqdm_class=_bar(report), etag_timeout=20
+                )
             )
-        )
     except RevisionNotFoundError as error:
         raise UserError(
             f"{release.repo} has no revision {revision!r}", remedy="leave --revision out for the newest"
         ) from error
     except (EntryNotFoundError, RepositoryNotFoundError) as error:
         if _offline(error):
-            raise no_network(release, "nothing in the hub's cache") from error
+            raise no_network(release, "no connection, and nothing in the hub's cache") from error
         raise UserError(
             f"{release.repo} does not offer {release.file} (any more)",
             remedy=f"look at https://huggingface.co/{release.repo}, then `superanimal models import "
@@ -114,6 +120,18 @@ def _from_hub(release: Release, revision: str | None, report: _Report) -> tuple[
         raise no_network(release, f"{type(error).__name__}") from error
     commit = path.parent.name if path.parent.parent.name == "snapshots" else revision
     return path, {"repository": release.repo, "revision": commit}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the hub's log of every attempt: what a person needs comes as one line at the end."""
+    logger = logging.getLogger("huggingface_hub")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 def _offline(error: Exception) -> bool:

@@ -61,7 +61,7 @@ class FinetuneWidget(DockForm):
         self.source = LabelsSource(napari_viewer)
         self.cleanup.add(self.source.disconnect_viewer)
         self.cleanup.add(self.cancel)
-        self.models = ModelPicker("finetune", with_card=False)
+        self.models = ModelPicker("finetune", with_card=False, official=False)
         self.mode = QComboBox()
         self.mode.setObjectName("finetune_mode")
         self.mode.setToolTip("What the new model takes over from the old one")

@@ -39,12 +39,15 @@ class ModelPicker(QWidget):
         Prefix of the object names.
     with_card : bool
         Show the card; otherwise only the box and the buttons.
+    official : bool
+        Offer SuperAnimal's own models too.
     """
 
     changed = Signal()
 
-    def __init__(self, name: str, *, with_card: bool = True) -> None:
+    def __init__(self, name: str, *, with_card: bool = True, official: bool = True) -> None:
         super().__init__()
+        self._official = official
         self._models: dict[str, ModelRef] = {}
         self.combo = QComboBox()
         self.combo.setObjectName(f"{name}_model")
@@ -97,7 +100,8 @@ class ModelPicker(QWidget):
             Name of the model to choose, e.g. one that was just trained.
         """
         wanted = select or self.combo.currentData()
-        self._models = {ref.card.name: ref for ref in zoo.list_models()}
+        offered = [ref for ref in zoo.list_models() if self._official or not ref.official]
+        self._models = {ref.card.name: ref for ref in offered}
         self.combo.blockSignals(True)
         self.combo.clear()
         for name, ref in self._models.items():
@@ -122,7 +126,9 @@ class ModelPicker(QWidget):
     def _show(self) -> None:
         card = self.card
         self.full.setEnabled(card is not None)
-        self.text.setText(NO_MODEL if card is None else compact(card))
+        ref = self._models.get(self.combo.currentData() or "")
+        absent = ABSENT if ref is not None and not ref.here else ""
+        self.text.setText(NO_MODEL if card is None else compact(card) + absent)
         self.changed.emit()
 
 
@@ -138,6 +144,11 @@ def watch_models(parent: QObject) -> QFileSystemWatcher:
     return watcher
 
 
+#: Said below the card of one of SuperAnimal's models before its first use.
+ABSENT = (
+    "<br><b>Not on this computer yet:</b> predicting downloads the weights once, and those of its detector; "
+    "using them means accepting their licence."
+)
 NO_MODEL = (
     "<b>No model is installed.</b> Reinstall napari-superanimal, or import a model folder with "
     "<code>superanimal models import FOLDER</code>, then press ↻."
