@@ -1,4 +1,4 @@
-"""Write docs/models/*.md from the cards of the shipped models: run it after a model has changed.
+"""Write docs/models/*.md from the cards of the shipped and the released models: run it after a card has changed.
 
 `python docs/make_model_cards.py` writes, `--check` only says (exit code 1) whether a page is out of date.
 """
@@ -10,6 +10,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from napari_superanimal.models.card import ModelCard, read_card
+from napari_superanimal.models.official.catalogue import RELEASES, card_of
 
 PAGES = Path(__file__).parent / "models"
 NOTE = "<!-- written by docs/make_model_cards.py from the model's card.json: do not edit -->\n\n"
@@ -30,8 +31,15 @@ def pages() -> dict[str, str]:
     for card in cards:
         name = f"[{card.name}]({card.name}.md)"
         index.append(f"| {name} | {card.summary or card.title} | {len(card.keypoints)} | {card.licence} |")
+    released = [card_of(release) for release in RELEASES]
+    index.append("\nSuperAnimal's own, downloaded at their first use ([how to](../official-models.md)):\n")
+    index.append("| model | what | licence of the weights |")
+    index.append("|---|---|---|")
+    for card in released:
+        licence = "research only" if "research" in card.licence else card.licence
+        index.append(f"| [{card.name}]({card.name}.md) | {card.summary} | {licence} |")
     index.append("\n`superanimal models show NAME` prints the same cards, and those of your own models.\n")
-    texts = {f"{card.name}.md": NOTE + card.markdown() for card in cards}
+    texts = {f"{card.name}.md": NOTE + card.markdown() for card in (*cards, *released)}
     return {"index.md": NOTE + "\n".join(index), **texts}
 
 
