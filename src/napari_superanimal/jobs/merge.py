@@ -12,7 +12,7 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.labels import label_file
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
 from napari_superanimal.keypoints import ConversionTable, KeypointSpace, load_space, table_for
-from napari_superanimal.keypoints.many import pick_table, saved_table_path
+from napari_superanimal.keypoints.many import pick_table, saved_table
 from napari_superanimal.poses import UNDEFINED, Poses, merge, project
 from napari_superanimal.poses.formats import registry
 from napari_superanimal.poses.formats.convert import target_of
@@ -186,9 +186,8 @@ def table_of(poses: Poses, given: MergeInput, space: KeypointSpace) -> Conversio
                 remedy="give a table for the space asked for",
             )
         return table
-    saved = saved_table_path(given.path, space.name)
-    if saved.is_file():
-        return pick_table(saved)
+    if (kept := saved_table(given.path, space.name)) is not None:
+        return kept
     own = (poses.metadata.get("tables") or {}).get(space.name)
     if own:
         rows = tuple((str(a), str(b)) for a, b in own.items() if b)

@@ -11,9 +11,13 @@ import io
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.keypoints.table import ConversionTable, load_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 #: How the paper's tables are named: ``paper:EPM``.
 PAPER = "paper"
@@ -134,7 +138,29 @@ def _read(path: Path) -> str:
         raise UserError(f"cannot read the conversion table ({error})", path=path) from error
 
 
+def table_from_paper(names: Sequence[str], space: str) -> ConversionTable | None:
+    """The paper's table whose sources are all among the names and that explains most of them.
+
+    None where none fits, or where two that explain as many say different things.
+    """
+    known = set(names)
+    fitting = [
+        t for t in paper_tables().values() if t.space == space and t.rows and {s for s, _ in t.rows} <= known
+    ]
+    most = max((len(t.rows) for t in fitting), default=0)
+    best = [t for t in fitting if len(t.rows) == most]
+    return best[0] if best and all(set(t.rows) == set(best[0].rows) for t in best) else None
+
+
+def saved_table(dataset: Path, space: str) -> ConversionTable | None:
+    """The table that was saved with a dataset, None where there is none."""
+    path = saved_table_path(dataset, space)
+    return _single(path) if path.is_file() else None
+
+
 def saved_table_path(dataset: Path, space: str) -> Path:
     """Where the table of a dataset is kept: in its folder, or beside its file."""
     name = f"{space}.table.csv"
+    if dataset.name == "config.yaml":
+        dataset = dataset.parent
     return dataset / name if dataset.is_dir() else dataset.with_name(f"{dataset.stem}.{name}")

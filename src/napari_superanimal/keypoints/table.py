@@ -181,9 +181,11 @@ def find_table(names: Sequence[str], space: KeypointSpace) -> ConversionTable | 
     """The table that explains a dataset's keypoint names without being told.
 
     Names that are all in the space need none (identity). Otherwise the one shipped table of this space whose
-    sources are all among the names; else the names that the space has, if there are at least two.
-    None when nothing fits or several tables do: never guess.
+    sources are all among the names, or the paper's table that says the same and explains more of them; else the
+    names that the space has, if there are at least two. None when nothing fits or several tables do: never guess.
     """
+    from napari_superanimal.keypoints.many import table_from_paper
+
     if all(n in space for n in names):
         return identity_table(names, space)
     fitting = [
@@ -191,8 +193,12 @@ def find_table(names: Sequence[str], space: KeypointSpace) -> ConversionTable | 
         for table in builtin_tables().values()
         if table.space == space.name and table.rows and {s for s, _ in table.rows} <= set(names)
     ]
+    paper = table_from_paper(names, space.name)
     if fitting:
-        return fitting[0] if len(fitting) == 1 else None
+        more = paper is not None and len(fitting) == 1 and set(fitting[0].rows) < set(paper.rows)
+        return paper if more else (fitting[0] if len(fitting) == 1 else None)
+    if paper is not None:
+        return paper
     same = identity_table(names, space)
     return same if len(same.rows) >= 2 else None
 
@@ -205,27 +211,30 @@ def table_for(
     folder: Path | None = None,
     path: Path | str | None = None,
 ) -> ConversionTable:
-    """The conversion table asked for, or the one that the keypoint names call for.
+    """The conversion table asked for, else the one saved with the dataset, else that which the names call for.
 
     Parameters
     ----------
     names : sequence of str
         The dataset's keypoints.
     given : str or Path, optional
-        A CSV file or the name of a shipped table; empty finds it out from `names`.
+        A CSV file, the name of a shipped table, ``paper:DATASET`` or ``FILE.csv:DATASET``; empty finds it out.
     folder : Path, optional
         Where a file `given` is looked for first.
     path : Path or str, optional
-        The dataset, for messages.
+        The dataset: where a saved table is looked for; also for messages.
 
     Raises
     ------
     UserError
         If the table asked for is not there or is wrong, or none is and the names explain nothing.
     """
+    from napari_superanimal.keypoints.many import pick_table, saved_table
+
     if given:
-        beside = None if folder is None else folder / given
-        return load_table(beside if beside is not None and beside.is_file() else given)
+        return pick_table(given, folder)
+    if path is not None and (kept := saved_table(Path(path), space.name)) is not None:
+        return kept
     found = find_table(names, space)
     if found is None:
         more = "..." if len(names) > 5 else ""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.keypoints import builtin_tables, load_space
+from napari_superanimal.keypoints import builtin_tables, find_table, load_space, table_for
 from napari_superanimal.keypoints.many import paper_tables, parse_tables, pick_table, saved_table_path
 from napari_superanimal.keypoints.matching import sides_of_names
 
@@ -100,3 +100,29 @@ def test_another_file_is_no_table(tmp_path: Path, text: str) -> None:
 def test_a_saved_table_lies_with_its_dataset(tmp_path: Path) -> None:
     assert saved_table_path(tmp_path, MOUSE) == tmp_path / f"{MOUSE}.table.csv"
     assert saved_table_path(tmp_path / "a.json", MOUSE).name == f"a.{MOUSE}.table.csv"
+
+
+def test_names_of_a_dataset_of_the_paper_need_no_table() -> None:
+    mouse = load_space(MOUSE)
+    daniel = tuple(s for s, _ in PAPER["Daniel3Mouse"].rows)
+    found = find_table(daniel, mouse)
+    assert found is not None
+    assert found.rows == PAPER["Daniel3Mouse"].rows, "more than the four names of the open field example"
+    assert find_table(("snout", "leftear", "rightear", "tailbase"), mouse).name == "openfield"  # type: ignore[union-attr]
+    epm = find_table([*(s for s, _ in PAPER["EPM"].rows), "toy"], mouse)
+    assert epm is not None
+    assert epm.rows == PAPER["OFT"].rows
+    assert find_table(("spine1", "spine2"), mouse) is None, "neck or middle of the back: nobody knows"
+
+
+def test_the_table_saved_with_a_dataset_goes_first(tmp_path: Path) -> None:
+    mouse = load_space(MOUSE)
+    names = ("snout", "leftear", "rightear", "tailbase")
+    data = tmp_path / "config.yaml"
+    assert table_for(names, mouse, path=data).name == "openfield"
+    saved_table_path(data, MOUSE).write_text(
+        "source,keypoint,proposed\nsnout,nose,nose\ntailbase,,tail_base\n"
+    )
+    assert table_for(names, mouse, path=data).rows == (("snout", "nose"),)
+    assert table_for(names, mouse, path=tmp_path).rows == (("snout", "nose"),)
+    assert table_for(names, mouse, "paper:dlc-openfield", path=data).name == "paper:dlc-openfield"
