@@ -17,8 +17,9 @@ from napari_superanimal.keypoints.table import SIDE
 from napari_superanimal.models.load import LoadedModel, load_model
 from napari_superanimal.poses import UNLABELLED, Poses, project, with_boxes
 from napari_superanimal.poses.choose import images_matching
-from napari_superanimal.training.finetune import SURE, TABLE_FILE, finetune, labelled_part
+from napari_superanimal.training.finetune import SURE, TABLE_FILE, finetune
 from napari_superanimal.training.replay import THRESHOLD
+from napari_superanimal.training.task import labelled_part
 from napari_superanimal.training.vocabulary import origin
 
 if TYPE_CHECKING:

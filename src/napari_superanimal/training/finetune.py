@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,82 +19,34 @@ from napari_superanimal.models.card import ModelCard
 from napari_superanimal.models.load import LoadedModel, save_model
 from napari_superanimal.models.networks import PoseNet, reset_head
 from napari_superanimal.training import distributed
+from napari_superanimal.training.anchor import no_further_than_needed
 from napari_superanimal.training.augment import Augmentation
 from napari_superanimal.training.detector_update import update_detector
 from napari_superanimal.training.loop import LoopConfig, run
 from napari_superanimal.training.modes import MODES
 from napari_superanimal.training.pose_stage import pose_batches, predict_samples
-from napari_superanimal.training.replay import THRESHOLD, ReplayCounts, replay_labels
-from napari_superanimal.training.samples import (
-    FrameReader,
-    PoseSamples,
-    gather_pose_samples,
-    pick,
-    read_image,
-)
+from napari_superanimal.training.replay import THRESHOLD
+from napari_superanimal.training.samples import FrameReader, PoseSamples, pick, read_image
 from napari_superanimal.training.sampling import balanced
+from napari_superanimal.training.task import Task, labelled_part, replay_task, user_task
 from napari_superanimal.training.train import POSE_CHECKPOINT, require_empty
-from napari_superanimal.training.vocabulary import (
-    join_vocabularies,
-    one_sided,
-    origin,
-    others,
-    restrict,
-    user_space,
-)
+from napari_superanimal.training.vocabulary import one_sided, others
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from napari_superanimal.keypoints import ConversionTable, KeypointSpace
+    from napari_superanimal.keypoints import ConversionTable
     from napari_superanimal.poses import Poses
 
+#: Peak learning rate by mode: what rehearses must not run away from what it knows.
+LEARNING_RATE = {"replay": 4e-4, "naive": 7e-4, "backbone": 7e-4, "scratch": 2e-3}
 #: What the user's names became, in the folder of a model that kept the old ones.
 TABLE_FILE = "table.csv"
 #: A keypoint that the starting model was sure of is kept if the new model finds it with this confidence ...
 SURE = 0.5
 #: ... within this distance, in units of the animal's size.
 KEPT_WITHIN = 0.1
-
-
-@dataclass(frozen=True)
-class Task:
-    """What a fine-tuning learns.
-
-    Attributes
-    ----------
-    space : KeypointSpace
-        Of the new model.
-    channels : tuple of str
-        The new model's keypoints.
-    come_from : tuple of (str or None)
-        The old model's channel that each starts from.
-    samples : PoseSamples
-        Keypoints are `channels`.
-    human : (N, K) bool
-        Labelled by a person, not filled in.
-    canonical : bool
-        Paired channels mean near and far.
-    labels : Poses
-        What the samples were cut from.
-    mapped : tuple of str
-        Keypoints of the old model that the user labelled.
-    table : ConversionTable or None
-        What the user's names became; None where they stayed.
-    counts : ReplayCounts or None
-    """
-
-    space: KeypointSpace
-    channels: tuple[str, ...]
-    come_from: tuple[str | None, ...]
-    samples: PoseSamples
-    human: npt.NDArray[np.bool_]
-    canonical: bool
-    labels: Poses
-    mapped: tuple[str, ...]
-    table: ConversionTable | None = None
-    counts: ReplayCounts | None = None
 
 
 def finetune(
@@ -163,9 +115,9 @@ def finetune(
     config = model.pose.config
     tell(Progress(0, steps, message="reading labelled images"))
     if mode == "replay":
-        task = _replay_task(poses, model, table, replay_threshold, absent, reader, on_progress, token)
+        task = replay_task(poses, model, table, replay_threshold, absent, reader, on_progress, token)
     else:
-        task = _user_task(poses, model, table, mode, reader)
+        task = user_task(poses, model, table, mode, reader)
     samples = balanced(task.samples) if balance else task.samples
     symmetry = symmetry_of(task.channels, task.space, task.canonical)
     trained, held = (
@@ -179,6 +131,7 @@ def finetune(
     network = PoseNet(config, len(task.channels))
     if mode != "scratch":
         take_over(network, model, task.come_from)
+    start = {k: v.clone() for k, v in network.state_dict().items()}
     turning = 180.0 if "top" in model.card.view else 25.0
     pose = run(
         network,
@@ -199,7 +152,7 @@ def finetune(
         LoopConfig(
             steps=steps,
             batch_size=batch_size,
-            learning_rate=2e-3 if mode == "scratch" else 7e-4,
+            learning_rate=LEARNING_RATE[mode],
             average=0.99,
             validate_every=max(10, min(100, steps // 10)),
             seed=seed,
@@ -214,6 +167,19 @@ def finetune(
         message="fine-tuning",
     )
     assert isinstance(pose, PoseNet)
+    gone = 1.0
+    if mode == "replay":
+        judged = (
+            check
+            if hold_out
+            else replace(trained, xy=np.where(task.human[..., None], trained.xy, np.nan).astype(np.float32))
+        )
+        pose, gone = no_further_than_needed(
+            start,
+            pose,
+            [i for i, k in enumerate(task.come_from) if k is None],
+            lambda net: validation_error(net, judged, symmetry).get("val_error_px", float("nan")),
+        )
     detector = model.detector
     found: dict[str, Any] = {}
     if train_detector:
@@ -237,6 +203,7 @@ def finetune(
         "accumulate": accumulate,
         "balance": balance,
         "validation": validation,
+        **({"way": gone} if mode == "replay" else {}),
         **({"detector": found} if found else {}),
         **({"replay": task.counts.to_json()} if task.counts else {}),
     }
@@ -250,99 +217,6 @@ def finetune(
     if task.table is not None and distributed.is_main():
         write_table(task.table, out / TABLE_FILE)
     return out
-
-
-def labelled_part(poses: Poses, fewest: int = 2) -> Poses:
-    """The images and the keypoints that have labels.
-
-    Raises
-    ------
-    UserError
-        If fewer images have any than `fewest`.
-    """
-    labelled = np.flatnonzero(poses.found.any((1, 2)))
-    if len(labelled) < fewest:
-        raise UserError(
-            f"{len(labelled)} labelled image(s): too few to learn from and to check on",
-            path=poses.root,
-            remedy="label at least two frames, better ten or more",
-        )
-    poses = poses.take(labelled)
-    kept = np.flatnonzero(poses.found.any((0, 1)))
-    return replace(
-        poses,
-        keypoints=tuple(poses.keypoints[k] for k in kept),
-        xy=poses.xy[:, :, kept],
-        visibility=poses.visibility[:, :, kept],
-        likelihood=poses.likelihood[:, :, kept],
-        human=poses.human[:, :, kept],
-    )
-
-
-def _user_task(
-    poses: Poses, model: LoadedModel, table: ConversionTable | None, mode: str, reader: FrameReader
-) -> Task:
-    """The user's keypoints alone, under their own names."""
-    names = poses.keypoints
-    source_of = origin(names, model, table)
-    space = user_space(names, source_of, model)
-    canonical = model.card.side_canonical and bool(space.front) and bool(space.rear) and bool(space.pairs)
-    samples = gather_pose_samples(
-        poses,
-        space,
-        input_size=model.pose.config.input_size,
-        context=model.card.context,
-        side_canonical=canonical,
-        reader=reader,
-    )
-    come_from = tuple(source_of.get(k) if mode == "naive" else None for k in names)
-    human = samples.visibility >= 0
-    return Task(space, names, come_from, samples, human, canonical, poses, tuple(source_of.values()))
-
-
-def _replay_task(
-    poses: Poses,
-    model: LoadedModel,
-    table: ConversionTable | None,
-    threshold: float,
-    absent: bool,
-    reader: FrameReader,
-    on_progress: ProgressCallback | None,
-    token: CancelToken | None,
-) -> Task:
-    """The model's keypoints and the user's, labels and pseudo-labels."""
-    vocabulary = join_vocabularies(poses.keypoints, model.space, table)
-    replay = replay_labels(
-        poses,
-        model,
-        vocabulary,
-        threshold=threshold,
-        absent=absent,
-        reader=reader,
-        on_progress=on_progress,
-        token=token,
-    )
-    samples = gather_pose_samples(
-        replay.poses,
-        restrict(replay.space, replay.channels),
-        input_size=model.pose.config.input_size,
-        context=model.card.context,
-        side_canonical=False,  # the labels are in near and far already, where the model's are
-        reader=reader,
-    )
-    known = model.card.keypoints
-    return Task(
-        space=replay.space,
-        channels=replay.channels,
-        come_from=tuple(k if k in known else None for k in replay.channels),
-        samples=samples,
-        human=replay.poses.human[samples.rows[:, 0], samples.rows[:, 1]],
-        canonical=model.card.side_canonical,
-        labels=replay.poses,
-        mapped=tuple(origin(poses.keypoints, model, table).values()),
-        table=vocabulary.table,
-        counts=replay.counts,
-    )
 
 
 def memory(

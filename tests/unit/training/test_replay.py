@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from napari_superanimal.demo.render import render_clip
@@ -15,6 +16,7 @@ from napari_superanimal.keypoints import ConversionTable, KeypointSpace, identit
 from napari_superanimal.models.load import load_model
 from napari_superanimal.poses import Poses, make_poses
 from napari_superanimal.training import replay
+from napari_superanimal.training.anchor import no_further_than_needed
 from napari_superanimal.training.replay import Seen, match_boxes, overlap, replay_labels
 from napari_superanimal.training.vocabulary import extend, join_vocabularies, restrict
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_superanimal.models.load import LoadedModel
+    from napari_superanimal.models.networks import PoseNet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -218,6 +221,32 @@ def test_it_can_be_stopped(tiny_model: Callable[..., LoadedModel]) -> None:
         replay_labels(
             mine, tiny_model(), join_vocabularies(mine.keypoints, MOUSE, TABLE), reader=black, token=token
         )
+
+
+def test_weights_go_no_further_than_the_user_s_keypoints_need(
+    tiny_model: Callable[..., LoadedModel],
+) -> None:
+    old, trained = tiny_model(seed=0).pose, tiny_model(seed=1).pose
+    start = {k: v.clone() for k, v in old.state_dict().items()}
+    name = "trunk.laterals.0.weight"
+
+    def way(network: PoseNet) -> float:
+        """How far a network has gone, read off one weight."""
+        whole = trained.state_dict()[name] - start[name]
+        return float(((network.state_dict()[name] - start[name]) / whole).mean())
+
+    half, share = no_further_than_needed(start, trained, [2], lambda net: 1.0 if way(net) > 0.4 else 9.0)
+    assert share == 0.5
+    assert way(half) == pytest.approx(0.5, abs=1e-3)
+    # a channel that the old model never had has no half-way
+    ends = trained.state_dict()
+    assert torch.equal(half.heatmaps.weight[2], ends["heatmaps.weight"][2])
+    assert torch.equal(half.offsets.bias[4:6], ends["offsets.bias"][4:6])
+    torch.testing.assert_close(
+        half.heatmaps.weight[0], (start["heatmaps.weight"][0] + ends["heatmaps.weight"][0]) / 2
+    )
+    assert no_further_than_needed(start, trained, [], lambda net: 2.0 - way(net))[1] == 1.0
+    assert no_further_than_needed(start, trained, [], lambda net: float("nan"))[0] is trained
 
 
 def test_the_shipped_model_keeps_its_ears(tmp_path: Path) -> None:
