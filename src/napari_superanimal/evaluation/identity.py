@@ -110,7 +110,10 @@ def identity_scores(truth: Poses, predicted: Poses, gate: float = GATE) -> Ident
     misses = false_positives = 0
     switch_frames: list[int] = []
     for t, number in enumerate(frames):
-        pairs = {i: j for i, j in last.items() if close[t, i, j]}
+        pairs: dict[int, int] = {}
+        for i, j in last.items():
+            if close[t, i, j] and j not in pairs.values():
+                pairs[i] = j
         rows = [i for i in np.flatnonzero(there[t]) if i not in pairs]
         columns = [j for j in np.flatnonzero(given[t]) if j not in pairs.values()]
         cost = np.where(close[t], apart[t], 1e6)[np.ix_(rows, columns)]

@@ -16,6 +16,8 @@ Floats = npt.NDArray[np.float64]
 
 #: An individual that was lost keeps its column for this many frames.
 MEMORY = 30
+#: A detection far from everybody does not take over the memory of an individual that was lost for fewer frames.
+PATIENCE = 5
 #: Farthest jump between frames, in box sizes.
 REACH = 1.5
 #: Keypoints below this likelihood say nothing about who it is.
@@ -27,7 +29,7 @@ SAME = 0.1
 #: How far a keypoint moves between frames, in box sizes: the width of the OKS.
 SPREAD = 0.15
 #: Of a similarity: share of the keypoints, of the boxes' overlap, of the distance between the boxes' centres.
-POSE, OVERLAP, NEARNESS = 0.6, 0.2, 0.2
+POSE, OVERLAP, NEARNESS = 0.75, 0.125, 0.125
 #: Off the similarity with an individual that was not seen in the last frame: where two animals are found as one, it is
 #: the one that was seen all the time, and the detection does not jump between them.
 LOST = 0.2
@@ -158,13 +160,14 @@ class Tracker:
             if cost[i, j] < _FAR:
                 column[j] = i
         risk = self._risk(cost, column)
+        matched = column >= 0
         for j in np.flatnonzero(column < 0):
             free = [s for s in np.argsort(-self._missed, kind="stable") if s not in column]
             column[j] = free[0]
             known = [s for s in free if np.isfinite(self._boxes[s, 0])]
             # who comes back where nearness does not tell may be any of those that are missed
             risk[free[0]] = 1.0 if len(known) > 1 else 0.0
-        self._update(new, poses, column)
+        self._update(new, poses, column, matched)
         return Assignment(rows, column, risk.astype(np.float32))
 
     def _expected(self) -> tuple[Floats, Floats]:
@@ -214,11 +217,17 @@ class Tracker:
                     risk[other] = max(risk[other], value)
         return risk
 
-    def _update(self, new: Floats, poses: Floats, column: npt.NDArray[np.int64]) -> None:
+    def _update(
+        self, new: Floats, poses: Floats, column: npt.NDArray[np.int64], matched: npt.NDArray[np.bool_]
+    ) -> None:
         steps = self._missed + 1
         self._missed = np.minimum(steps, MEMORY + 1.0)
         for j, slot in enumerate(column):
-            if steps[slot] <= MEMORY:
+            if not matched[j]:
+                if steps[slot] <= PATIENCE:
+                    continue  # shown in this column, but it may be nothing
+                self._velocity[slot] = 0.0
+            else:
                 moved = poses[j] - self._xy[slot]
                 shared = np.isfinite(moved).all(-1)
                 # keypoints are steadier than boxes, which grow and shrink where animals overlap
@@ -228,16 +237,23 @@ class Tracker:
                     else _centres(new[j]) - _centres(self._boxes[slot])
                 )
                 self._velocity[slot] = 0.5 * self._velocity[slot] + 0.5 * by / steps[slot]
-            else:
-                self._velocity[slot] = 0.0
             self._boxes[slot], self._xy[slot] = new[j], poses[j]
             self._missed[slot] = 0.0
 
 
 def _first_of_each(boxes: Floats, scores: Floats, poses: Floats) -> npt.NDArray[np.int64]:
-    """Rows of detections, ascending, without those whose keypoints repeat a better one's."""
+    """Rows of detections, ascending, without those whose keypoints repeat another one's.
+
+    Of two boxes with the same animal in them, the one that lies around its keypoints is kept: the other one belongs
+    to a neighbour, whose own keypoints were not found.
+    """
+    known = np.isfinite(poses).all(-1)
+    fit = np.zeros(len(boxes))
+    for row in np.flatnonzero(known.sum(1) >= SHARED):
+        low, high = poses[row, known[row]].min(0), poses[row, known[row]].max(0)
+        fit[row] = _iou(boxes[row][None], np.concatenate([low, high - low])[None])[0, 0]
     kept: list[int] = []
-    for row in np.argsort(-scores, kind="stable"):
+    for row in np.lexsort((-scores, -fit)):
         for other in kept:
             apart = np.linalg.norm(poses[row] - poses[other], axis=-1)
             apart = apart[np.isfinite(apart)]
