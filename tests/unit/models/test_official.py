@@ -308,6 +308,9 @@ class Hub(BaseHTTPRequestHandler):
         self._head(200, len(self.payload))
 
     def do_GET(self) -> None:
+        if "/resolve/" not in self.path:
+            self.send_error(404)
+            return
         asked = self.headers.get("Range")
         self.ranges.append(asked)
         start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0

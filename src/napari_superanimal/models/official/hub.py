@@ -1,6 +1,6 @@
 """Getting weights from the internet: the Hugging Face hub, or torchvision's server for its own detectors.
 
-Both clients go on with a download that broke off. Proxies are taken from the usual environment variables, a
+A connection that breaks is taken up again where it broke, as long as the program runs. Proxies are taken from the usual environment variables, a
 mirror of the hub from ``HF_ENDPOINT``; with ``HF_HUB_OFFLINE=1`` only what is in the hub's cache is used.
 """
 
@@ -50,7 +50,7 @@ def fetch(
     UserError
         If there is no network, or what came is not what it should be.
     Cancelled
-        If the token was set; the next call goes on where this one stopped.
+        If the token was set.
     """
     from napari_superanimal.models.official.catalogue import release_of_card
 
@@ -81,7 +81,7 @@ class _Report:
 
     def __call__(self, done: float, total: float | None) -> None:
         if self._token.cancelled:
-            raise Cancelled("the download was stopped; it goes on from there next time")
+            raise Cancelled("the download was stopped")
         if self._callback is not None:
             rate = done / MEGABYTE / max(time.monotonic() - self._started, 1e-3)
             left = (total - done) / MEGABYTE / rate if total and rate else float("nan")
