@@ -71,6 +71,52 @@ def accuracy() -> list[str]:
     return out
 
 
+def matching() -> list[str]:
+    result = read("match_keypoints")
+    if result is None:
+        return []
+    out = ["## Keypoint matching", "", *bash("python benchmarks/match_keypoints.py --data DATA")]
+    out += [
+        "`superanimal match` with hidden names. *Right*, *wrong* and *missed* are keypoints that have a counterpart "
+        "in the model; *invented* are matches of keypoints that have none. *Seen*: the model was trained on this data "
+        "set. *Exchanged*: left and right labels were exchanged on a fifth of the animals; how many of them were "
+        "found, and how many animals are flagged without that.",
+        "",
+    ]
+    rows = []
+    for r in result["rows"]:
+        swaps = r["left_right"]
+        told = f"{swaps['found']} of {swaps['exchanged']}, {swaps['flagged_before']}" if swaps else "no pairs"
+        counts = (r["right"], r["wrong"], r["missed"], r["no_counterpart"], r["matched_without_counterpart"])
+        rows.append([r["dataset"], "yes" if r["seen"] else "no", r["animals"], *counts, told])
+    header = [
+        "data set",
+        "seen",
+        "animals",
+        "right",
+        "wrong",
+        "missed",
+        "without counterpart",
+        "invented",
+        "exchanged",
+    ]
+    out += [table(header, rows), ""]
+    counts = list(result["rows"][0]["few"])
+    out += [
+        f"With few animals, drawn at random ({result['seeds']} seeds, means): right / wrong. With three animals "
+        "that all face one way, *wrong* is mostly a side where the table says the visible side, else left and right legs.",
+        "",
+    ]
+    rows = [
+        [
+            r["dataset"],
+            *(f"{number(r['few'][n]['right'], 1)} / {number(r['few'][n]['wrong'], 1)}" for n in counts),
+        ]
+        for r in result["rows"]
+    ]
+    return [*out, table(["data set", *(f"{n} animals" for n in counts)], rows), ""]
+
+
 def backbones() -> list[str]:
     out: list[str] = []
     for path in sorted(RESULTS.glob("backbones_*.json")):
@@ -313,7 +359,17 @@ def page() -> str:
         "`python benchmarks/write_results_page.py` from `benchmarks/results/*.json`.",
         "",
     ]
-    for section in (accuracy, masking, replay, data_efficiency, backbones, speed, in_napari, scrubbing):
+    for section in (
+        accuracy,
+        matching,
+        masking,
+        replay,
+        data_efficiency,
+        backbones,
+        speed,
+        in_napari,
+        scrubbing,
+    ):
         parts += section()
     return "\n".join(parts).rstrip() + "\n"
 

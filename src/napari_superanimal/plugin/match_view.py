@@ -101,7 +101,7 @@ class MatchView:
                     "features": {"keypoint": self.seen_keypoint},
                     "face_color": faces,
                     "border_color": borders,
-                    "border_width": 0.25,
+                    "border_width": 0.1,
                     "symbol": "disc",
                     "size": 1.3 * self.size,
                     "ndim": 3,

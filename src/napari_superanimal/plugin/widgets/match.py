@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from napari.utils.notifications import show_error, show_info
 from qtpy.QtCore import QObject, Qt, Signal
 from qtpy.QtGui import QColor, QPixmap
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 NO_MATCH = "no match"
 COLUMNS = ("your keypoint", "is the model's", "distance", "note")
+#: Of the column of the model's keypoints, px: distance and note stay in sight.
+TARGET_WIDTH = 150
 START = (
     "Choose a labelled data set and a model. The model looks at the pictures and proposes which of its keypoints "
     "each of yours is; names play no part."
@@ -111,7 +114,10 @@ class MatchWidget(DockForm):
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setMinimumHeight(260)
-        self.table.horizontalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header = self.table.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Interactive)
+        header.resizeSection(1, TARGET_WIDTH)
         self.table.verticalHeader().hide()
         self.accept_button = button("Accept", "match_accept", "This pair is right")
         self.reject_button = button("No match", "match_reject", "The model has no such keypoint")
@@ -347,6 +353,8 @@ class MatchWidget(DockForm):
         if not isinstance(box, QComboBox):
             box = QComboBox()
             box.setObjectName(f"match_target_{match.source}")
+            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            box.setMinimumContentsLength(14)
             box.addItem(NO_MATCH, "")
             for target in sorted(self._matching.candidates):
                 box.addItem(target, target)
@@ -379,7 +387,11 @@ class MatchWidget(DockForm):
         if len(links):
             pairs.edge_color = colors
         seen.face_color, seen.border_color = self._view.seen_colors(self.choices, looked_at)
-        labels.face_color = self._view.label_colors(looked_at)
+        faces = self._view.label_colors(looked_at)
+        labels.face_color = faces
+        rims = np.ones_like(faces)
+        rims[:, 3] = faces[:, 3]
+        labels.border_color = rims
 
     def _forget_layers(self) -> None:
         for layer in self._layers.values():
