@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 from napari_superanimal import __version__
 from napari_superanimal.commands import (
     benchmark,
+    check,
     convert,
     demo,
     doctor,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 #: In the order of a newcomer's day; each module has ``add(subparsers)`` and imports nothing heavy.
 COMMANDS = (
     demo,
+    check,
     predict,
     smooth,
     evaluate,
