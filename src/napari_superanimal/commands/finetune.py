@@ -263,9 +263,14 @@ def table_of(args: argparse.Namespace, poses: Poses, model: ModelRef) -> Convers
     """The table given, or the one that the keypoint names call for; None where names tell nothing."""
     from napari_superanimal.keypoints import KeypointSpace, find_table, load_table
 
+    space = KeypointSpace.from_json(model.card.space)
     if args.table:
-        return load_table(args.table)
-    found = find_table(poses.keypoints, KeypointSpace.from_json(model.card.space))
+        given = load_table(args.table)
+        unmapped = given.check(poses.keypoints, space)
+        if unmapped and not args.progress_lines:
+            hint(f"keypoints without a place in {space.name}, learned anew: {', '.join(unmapped)}")
+        return given
+    found = find_table(poses.keypoints, space)
     if not args.progress_lines:
         hint(f"conversion table found from the keypoint names: {found.name if found else 'none'}")
     return found

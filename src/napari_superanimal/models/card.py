@@ -164,7 +164,10 @@ def read_card(folder: Path) -> ModelCard:
     """
     path = folder / CARD_FILE
     try:
-        return ModelCard.from_json(json.loads(path.read_text(encoding="utf-8")))
+        card = ModelCard.from_json(json.loads(path.read_text(encoding="utf-8")))
+        if card.pose and not {"name", "keypoints"} <= card.space.keys():
+            raise ValueError("it names no keypoint space")
+        return card
     except FileNotFoundError as error:
         raise UserError(
             "not a model folder (it has no card.json)",

@@ -421,6 +421,10 @@ TRAINING: dict[str, tuple[tuple[str, ...], str]] = {
         ("finetune", "labels.json", "--model", MODEL, "--mode", "naive", "--steps", "0"),
         "above zero",
     ),
+    "a table of another space": (
+        ("finetune", "labels.json", "--model", MODEL, "--mode", "naive", "--table", "ap10k"),
+        "not a keypoint",
+    ),
     "an absent table": (
         ("finetune", "labels.json", "--model", MODEL, "--mode", "naive", "--table", "no.csv"),
         "no.csv",
