@@ -10,6 +10,8 @@ from napari_superanimal.poses import SINGLE, Poses
 
 #: Our own part of a layer's metadata.
 OURS = "superanimal"
+#: What the axes of our layers are called; napari writes the first one beside its slider.
+AXES = ("frame", "y", "x")
 
 
 def dlc_metadata(poses: Poses, kind: str, name: str, source: Path | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.keypoints import load_space
-from napari_superanimal.plugin.conventions import OURS, dlc_metadata, read_header
+from napari_superanimal.plugin.conventions import AXES, OURS, dlc_metadata, read_header
 from napari_superanimal.plugin.store import PointTable, PoseStore, codes
 from napari_superanimal.plugin.style import (
     individual_colors,
@@ -94,7 +94,7 @@ def poses_to_layers(
     if store.n_points > ORDINARY_LIMIT:
         store.view = window(store, frame)
 
-    shared = {"visible": visible, "blending": "translucent"}
+    shared = {"visible": visible, "blending": "translucent", "axis_labels": AXES}
     around = overlay_frames(store, frame)
     out: list[LayerTuple] = []
     if np.isfinite(poses.boxes).all(-1).any():

@@ -59,6 +59,11 @@ class LivePredictions:
         """Name of the Points layer."""
         return self.layer.name if self.layer is not None else f"{self._image.name} {self._card.name}"
 
+    @property
+    def shown(self) -> bool:
+        """Whether the points are in the viewer."""
+        return self.layer is not None and self.layer in self._viewer.layers
+
     def show(self, poses: Poses) -> bool:
         """Show what was predicted so far; what a person edited meanwhile stays.
 
@@ -70,14 +75,15 @@ class LivePredictions:
         Returns
         -------
         bool
-            False when the user has removed the layer.
+            False when the user has removed the points, or the video.
         """
         self.found |= bool(poses.found.any())
+        there = self._image in self._viewer.layers
         if self.layer is not None:
-            if self.layer not in self._viewer.layers:
+            if not self.shown:
                 return False
             update_poses(self.layer, poses if self._older is None else replace_frames(self._older, poses))
-        elif self.found:
+        elif self.found and there:
             self._retire()
             self.layer = show_poses(
                 self._viewer,
@@ -90,7 +96,7 @@ class LivePredictions:
                 threshold=self._threshold,
             )
             self._align(self.layer)
-        return True
+        return there
 
     def set_threshold(self, threshold: float) -> None:
         """Change which points count as doubtful, in the layer and for what is still to come."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.plugin import messages
-from napari_superanimal.plugin.conventions import OURS
+from napari_superanimal.plugin.conventions import AXES, OURS
 
 if TYPE_CHECKING:
     from napari_superanimal.plugin.layers import LayerTuple
@@ -238,6 +238,7 @@ def _image(data: Video | Any, name: str, video: str) -> LayerTuple:
     attrs = {
         "name": name,
         "rgb": True,
+        "axis_labels": AXES,
         # the video keeps its own frames
         "cache": False,
         "contrast_limits": (0, 255),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_superanimal.plugin.conventions import OURS
+from napari_superanimal.plugin.conventions import AXES, OURS
 
 if TYPE_CHECKING:
     from napari_superanimal.demo.render import Clip
@@ -46,6 +46,7 @@ def _image(clip: Clip) -> LayerTuple:
     attrs = {
         "name": "open field (rendered)",
         "rgb": True,
+        "axis_labels": AXES,
         "cache": False,
         "contrast_limits": (0, 255),
         "metadata": {OURS: {"role": "video", "fps": clip.fps}},

@@ -161,17 +161,24 @@ def _predict(
     began = shown = told = time.monotonic()
     shown_frames = 0
     stream = predict_stream(request.video, predictor, request.frames, token=token)
-    for chunk in stream:
-        collector.add(chunk)
-        now = time.monotonic()
-        if now - shown >= max(SHOW_EVERY_S, SHOW_GROWTH * (now - began)):
-            shown, told, shown_frames = now, now, collector.done
-            yield PredictUpdate(meter.at(collector.done), collector.poses())
-        elif now - told >= TELL_EVERY_S:
-            told = now
-            yield PredictUpdate(meter.at(collector.done))
+    failure: Exception | None = None
+    try:
+        for chunk in stream:
+            collector.add(chunk)
+            now = time.monotonic()
+            if now - shown >= max(SHOW_EVERY_S, SHOW_GROWTH * (now - began)):
+                shown, told, shown_frames = now, now, collector.done
+                yield PredictUpdate(meter.at(collector.done), collector.poses())
+            elif now - told >= TELL_EVERY_S:
+                told = now
+                yield PredictUpdate(meter.at(collector.done))
+    except Exception as error:
+        failure = error
     if collector.done > shown_frames:
+        # also before a failure is told: what was done is kept
         yield PredictUpdate(meter.at(collector.done), collector.poses())
+    if failure is not None:
+        raise failure
     return collector.done, stream.stats.fps
 
 

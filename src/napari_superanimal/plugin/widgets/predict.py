@@ -11,6 +11,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
+    QSpinBox,
     QWidget,
 )
 from superqt import QLabeledDoubleSlider
@@ -85,6 +86,8 @@ class PredictWidget(DockForm):
         row = QHBoxLayout(self.range)
         row.setContentsMargins(0, 0, 0, 0)
         for widget in (self.start, self.stop, self.step):
+            # three in a row: without the buttons there is room for the numbers
+            widget.setButtonSymbols(QSpinBox.ButtonSymbols.NoButtons)
             row.addWidget(widget)
         self.start.setPrefix("from ")
         self.stop.setPrefix("to ")
@@ -200,6 +203,7 @@ class PredictWidget(DockForm):
         except UserError as error:
             show_error(str(error))
             return
+        self._look_at(layer, wanted)
         self._live = LivePredictions(
             self.viewer, layer, card, self.threshold.value(), extend=len(wanted) == 1
         )
@@ -229,12 +233,19 @@ class PredictWidget(DockForm):
             raise UserError("the range contains no frame", remedy="let it end after its first frame")
         return wanted
 
+    def _look_at(self, layer: Image, frames: range) -> None:
+        """Go to the first of `frames` unless one of them is on screen: there the points will appear."""
+        if layer.ndim < 3 or current_frame(layer, self.viewer.dims.point) in frames:
+            return
+        world = layer.data_to_world((frames.start, 0, 0))[0]
+        self.viewer.dims.set_point(self.viewer.dims.ndim - layer.ndim, world)
+
     def _receive(self, message: PredictUpdate | Failed | Finished) -> None:
         """In the GUI thread: show what the worker has to tell."""
         if isinstance(message, PredictUpdate):
             self.bar.report(message.progress)
             if message.poses is not None and self._live is not None and not self._live.show(message.poses):
-                self.cancel()  # the user removed the layer: no more of it
+                self.cancel()  # the user removed the points or the video: no more of it
         elif isinstance(message, Failed):
             show_error(message.message)
             self.hint.setText(message.message)
@@ -245,6 +256,9 @@ class PredictWidget(DockForm):
         name = self._live.name if self._live is not None else ""
         if not result.done:
             self.hint.setText("Stopped before the first frame was done.")
+            return
+        if self._live is not None and self._live.found and not self._live.shown:
+            self.hint.setText("Stopped, because the layer was removed.")
             return
         rate = f", {result.fps:.1f} frames per second" if result.done > 1 else ""
         head = "Stopped; kept" if result.cancelled else "Done:"
@@ -297,6 +311,7 @@ class PredictWidget(DockForm):
             self.start.setMaximum(count - 1)
             self.stop.setMaximum(count)
             self.stop.setValue(count)
+            self.step.setMaximum(count)
         if not self.running:
             self.hint.setText(NO_VIDEO if layer is None else READY)
         self._update_buttons()
