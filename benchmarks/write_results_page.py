@@ -104,7 +104,8 @@ def matching() -> list[str]:
     counts = list(result["rows"][0]["few"])
     out += [
         f"With few animals, drawn at random ({result['seeds']} seeds, means): right / wrong. With three animals "
-        "that all face one way, *wrong* is mostly a side where the table says the visible side, else left and right legs.",
+        "that all face one way, *wrong* is mostly a side where the table says the visible side, else left and right "
+        "legs.",
         "",
     ]
     rows = [
@@ -349,6 +350,30 @@ def scrubbing() -> list[str]:
     return [*out, table(header, rows), ""]
 
 
+def identity() -> list[str]:
+    result = read("identity")
+    if result is None:
+        return []
+    width, height = result["size"]
+    out = ["## Identity", "", *bash("python benchmarks/identity.py")]
+    out += [
+        f"Rendered mice that meet, {width} x {height} px, found by {result['model']}; columns by score and by the "
+        "tracker. IDF1 is the share of animals with the right identity, missed ones included; a switch is an animal "
+        "that goes on under another name. *Flagged* are switches with a swap risk of 0.5 or more within ten frames. "
+        "The clips are others than those on which the tracker's constants were chosen.",
+        "",
+    ]
+    rows = []
+    for case in result["cases"]:
+        a, b = case["untracked"], case["tracked"]
+        row = [case["case"], case["frames"], number(case["largest_iou"]), case["frames_overlapping"]]
+        row += [f"{number(a['idf1'], 3)}, {a['switches']}", f"{number(b['idf1'], 3)}, {b['switches']}"]
+        rows.append([*row, case["switches_flagged"], case["frames_at_risk"], b["misses"]])
+    header = ["clip", "frames", "largest IoU", "frames with IoU > 0.1", "IDF1, switches by score"]
+    header += ["IDF1, switches tracked", "flagged", "frames at risk", "animals missed"]
+    return [*out, table(header, rows), ""]
+
+
 def page() -> str:
     """The whole page."""
     parts = [
@@ -366,6 +391,7 @@ def page() -> str:
         replay,
         data_efficiency,
         backbones,
+        identity,
         speed,
         in_napari,
         scrubbing,

@@ -16,6 +16,7 @@ from napari_superanimal.keypoints.many import pick_table, saved_table
 from napari_superanimal.poses import UNDEFINED, Poses, merge, project
 from napari_superanimal.poses.formats import registry
 from napari_superanimal.poses.formats.convert import target_of
+from napari_superanimal.poses.formats.dlc_split import with_split
 from napari_superanimal.poses.report import MergeReport, report_merge, report_source
 
 if TYPE_CHECKING:
@@ -147,6 +148,8 @@ def read_dataset(path: Path) -> Poses:
         poses = replace(united, sources=(), metadata=metadata)
     else:
         poses = registry.read(label_file(path))
+        if str(poses.metadata.get("format")) == "dlc-project":
+            poses = with_split(poses)
     if poses.is_video:
         raise UserError(
             "these are poses of a video; images with labels are needed",

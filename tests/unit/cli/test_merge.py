@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -176,3 +177,26 @@ def test_nothing_is_replaced_unasked(
     assert main([*command, "--overwrite"]) == 2
     assert "would be replaced" in capsys.readouterr().err
     assert labs["pairs"].read_bytes() == before
+
+
+def training_set(project: Path, train: list[int], test: list[int], shuffle: int = 1) -> None:
+    """A training set as DeepLabCut writes it: all labels in one table, and who is in which part."""
+    folder = project / "training-datasets" / "iteration-0" / "UnaugmentedDataSet_labMar30"
+    folder.mkdir(parents=True, exist_ok=True)
+    (table,) = (project / "labeled-data").glob("*/CollectedData_*.h5")
+    (folder / "CollectedData_Ann.h5").write_bytes(table.read_bytes())
+    content = [[{"image": "x"}], np.array(train), np.array(test), 0.6]
+    name = f"Documentation_data-lab_60shuffle{shuffle}.pickle"
+    (folder / name).write_bytes(pickle.dumps(content))
+
+
+def test_the_split_of_a_deeplabcut_project_is_kept(tmp_path: Path, labs: dict[str, Path]) -> None:
+    training_set(labs["project"], [0, 2, 4, -1], [1, 3])
+    report = merged(tmp_path, labs, "all.json")
+    assert report["sources"][0]["splits"] == {"train": 3, "test": 2}
+    assert registry.read(tmp_path / "all.json").splits[:5] == ("train", "test", "train", "test", "train")
+    # another shuffle that says something else: nothing is taken over, and that is told
+    training_set(labs["project"], [0, 1, 2], [3, 4], shuffle=2)
+    report = merged(tmp_path, labs, "two.json")
+    assert report["sources"][0]["splits"] == {}
+    assert any("divide the pictures differently" in w for w in report["sources"][0]["warnings"])

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 _ALLOWED = {
     *(("builtins", n) for n in ("set", "frozenset", "slice", "range", "complex", "bytearray")),
@@ -50,6 +51,18 @@ class _Unpickler(pickle.Unpickler):
                 return getattr(builtins, name)
             return getattr(importlib.import_module(module), name)
         raise RefusedPickle(f"{module}.{name}")
+
+
+def load_plain(path: Path) -> Any:
+    """The content of a pickle file that holds plain data.
+
+    Raises
+    ------
+    pickle.UnpicklingError, OSError, EOFError
+        If it holds anything else, is damaged or cannot be read.
+    """
+    with open(path, "rb") as file:
+        return _Unpickler(file).load()
 
 
 @contextmanager
