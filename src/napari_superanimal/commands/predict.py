@@ -17,8 +17,9 @@ Predict the poses of the animals in videos, folders of images and images.
 
 Per input, FILE_SCORER.h5 (DeepLabCut's layout) and the run card FILE_SCORER.run.json are written beside
 the input or into --out; SCORER is the model's name, followed by the detector's where it is another one.
-Images of one folder that are named one by one share one file of results. Ctrl-C keeps the frames that are
-finished, and --resume goes on from there."""
+Images of one folder that are named one by one share one file of results. Predictions
+are on the disk as soon as they are made (FILE_SCORER.chunks until the end): after Ctrl-C, a crash or a power cut
+--resume goes on from there."""
 
 _EPILOG = """\
 examples:
@@ -94,7 +95,9 @@ def add(subparsers: Any) -> None:
     )
     parser.add_argument("--annotate", action="store_true", help="also write a video with the poses drawn in")
     parser.add_argument(
-        "--resume", action="store_true", help="go on with a cancelled run, skip complete ones"
+        "--resume",
+        action="store_true",
+        help="go on with a run that was cancelled or killed, skip complete ones",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
 
@@ -179,4 +182,6 @@ def summary(result: PredictResult) -> str:
     text += f" -> {result.predictions}"
     if empty:
         text += f"\n  no animal was found in {empty} of {card['frames']} frames"
+    if risky := card["swap_risk"]["frames"]:
+        text += f"\n  individuals may have been exchanged in {risky} frames: see swap_risk in the run card"
     return text
