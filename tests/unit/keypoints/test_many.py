@@ -9,7 +9,7 @@ import pytest
 from napari_superanimal.errors import UserError
 from napari_superanimal.keypoints import builtin_tables, find_table, load_space, table_for
 from napari_superanimal.keypoints.many import paper_tables, parse_tables, pick_table, saved_table_path
-from napari_superanimal.keypoints.matching import sides_of_names
+from napari_superanimal.keypoints.matching_sides import sides_of_names
 
 if TYPE_CHECKING:
     from pathlib import Path

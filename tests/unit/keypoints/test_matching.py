@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from napari_superanimal.keypoints import KeypointSpace
-from napari_superanimal.keypoints.matching import Matching, Observations, match_keypoints, sides_of_names
+from napari_superanimal.keypoints.matching import Matching, Observations, match_keypoints
+from napari_superanimal.keypoints.matching_sides import sides_of_names
 
 SPACE = KeypointSpace(
     name="beast",
