@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -71,7 +72,7 @@ def measure(
         "light": {key: _middle([a[key] for a in (animals or whole)]) for key in ("brightness", "contrast")},
         "novelty": _middle(novelty),
         "likelihood": _profile(poses, best, own, card.threshold),
-        "sides": _sides(poses, space, best, own),
+        "sides": _sides(poses, space, best),
         "steadiness": _steadiness(poses, space, own, card.threshold),
     }
 
@@ -104,9 +105,13 @@ def _profile(poses: Poses, best: npt.NDArray[np.int64], own: list[int], threshol
     }
 
 
-def _sides(poses: Poses, space: KeypointSpace, best: npt.NDArray[np.int64], own: list[int]) -> dict[str, Any]:
+def _sides(poses: Poses, space: KeypointSpace, best: npt.NDArray[np.int64]) -> dict[str, Any]:
     """Does left lie on the same side of the body in all frames?"""
-    report = check_sides(poses.take(best), space)
+    # a tail makes the animal longer than its body's axis, and tells nothing about sides
+    tell = {*space.front, *space.rear, *(name for pair in space.pairs for name in pair)}
+    chosen = poses.take(best)
+    body = np.array([name in tell for name in chosen.keypoints])
+    report = check_sides(replace(chosen, xy=np.where(body[:, None], chosen.xy, np.nan)), space)
     told = [(n, share) for n, share in report.pairs.values() if n]
     total = sum(n for n, _ in told)
     agreeing = sum(n * max(share, 1 - share) for n, share in told)
