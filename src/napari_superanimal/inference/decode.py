@@ -20,6 +20,11 @@ SAME_SPOT = 2.5
 #: ... which is believed only if it is this much likelier than the best two different spots.
 SAME_SPOT_PRIOR = 0.5
 
+#: Two legs must get shorter by this much together, in sides of the crop, for their feet to trade places. Legs do cross.
+CLEARLY = 0.08
+#: Joints with a lower raw confidence say nothing about their feet.
+SURE_JOINTS = 0.5
+
 
 def decode_keypoints(
     heatmaps: Tensor, offsets: Tensor, stride: int, pairs: Sequence[tuple[int, int]] = ()
@@ -79,6 +84,36 @@ def _cells(probability: Tensor, pairs: Sequence[tuple[int, int]]) -> tuple[Tenso
         confidence[:, channel] = value[:, channel].gather(2, rank[..., None])[..., 0]
         best[:, channel] = index[:, channel].gather(2, rank[..., None])[..., 0]
     return confidence, best
+
+
+def untangle(
+    xy: Tensor, confidence: Tensor, limbs: Sequence[tuple[int, int, int, int]], size: int
+) -> tuple[Tensor, Tensor]:
+    """Ends of limbs given to the joint they hang on.
+
+    Of two legs side by side the nearer foot is often taken for the farther one. Feet trade places where both legs
+    get clearly shorter by it together, as far as their joints can be trusted.
+
+    Parameters
+    ----------
+    xy : (N, K, 2) crop px; confidence : (N, K)
+    limbs : (joint, other joint, end, other end)
+        Channels.
+    size : int
+        Side of the crop, px.
+    """
+    if not limbs:
+        return xy, confidence
+    xy, confidence = xy.clone(), confidence.clone()
+    for a, b, end, other in limbs:
+        kept = (xy[:, a] - xy[:, end]).norm(dim=-1) + (xy[:, b] - xy[:, other]).norm(dim=-1)
+        traded = (xy[:, a] - xy[:, other]).norm(dim=-1) + (xy[:, b] - xy[:, end]).norm(dim=-1)
+        sure = torch.minimum(confidence[:, a], confidence[:, b]) > SURE_JOINTS
+        trade = sure & (traded < kept - CLEARLY * size)
+        both = [end, other]
+        xy[:, both] = torch.where(trade[:, None, None], xy[:, [other, end]], xy[:, both])
+        confidence[:, both] = torch.where(trade[:, None], confidence[:, [other, end]], confidence[:, both])
+    return xy, confidence
 
 
 def decode_boxes(

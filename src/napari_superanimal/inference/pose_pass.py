@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from napari_superanimal.inference.decode import decode_keypoints
+from napari_superanimal.inference.decode import decode_keypoints, untangle
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,10 +28,13 @@ class Symmetry:
         Channels of the same keypoint on both sides.
     mirror : tuple of int
         The channel that each channel becomes in the mirror image; near and far ones stay themselves.
+    limbs : tuple of (int, int, int, int)
+        Channels of joint and end of two limbs that may be taken for each other: joint, other joint, end, other end.
     """
 
     pairs: tuple[tuple[int, int], ...] = ()
     mirror: tuple[int, ...] = ()
+    limbs: tuple[tuple[int, int, int, int], ...] = ()
 
 
 def symmetry_of(channels: Sequence[str], space: KeypointSpace, side_canonical: bool) -> Symmetry:
@@ -42,7 +45,25 @@ def symmetry_of(channels: Sequence[str], space: KeypointSpace, side_canonical: b
     if not side_canonical:
         for i, j in pairs:
             mirror[i], mirror[j] = j, i
-    return Symmetry(pairs, tuple(mirror))
+    return Symmetry(pairs, tuple(mirror), limbs_of(order, space) if side_canonical else ())
+
+
+def limbs_of(channels: dict[str, int], space: KeypointSpace) -> tuple[tuple[int, int, int, int], ...]:
+    """The limbs of a space: a pair at the ends of the skeleton, and the pair of joints that it hangs on."""
+    hangs_on: dict[str, list[str]] = {}
+    for a, b in space.skeleton:
+        hangs_on.setdefault(a, []).append(b)
+        hangs_on.setdefault(b, []).append(a)
+    found = []
+    for end, other in space.pairs:
+        joints = hangs_on.get(end, []), hangs_on.get(other, [])
+        if len(joints[0]) != 1 or len(joints[1]) != 1:
+            continue
+        names = (joints[0][0], joints[1][0], end, other)
+        pair = names[:2] in space.pairs or names[1::-1] in space.pairs
+        if pair and all(n in channels for n in names):
+            found.append((channels[names[0]], channels[names[1]], channels[end], channels[other]))
+    return tuple(found)
 
 
 def pose_pass(
@@ -74,4 +95,5 @@ def pose_pass(
         back = back * torch.tensor([-1.0, 1.0], device=back.device)[:, None, None]
         offsets = (offsets + back.reshape(n, -1, h, w)) / 2
     at, confidence = decode_keypoints(heatmaps, offsets, network.config.stride, symmetry.pairs)
+    at, confidence = untangle(at, confidence, symmetry.limbs, crops.shape[-1])
     return at, confidence, out.embedding.float()

@@ -8,8 +8,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from napari_superanimal.inference.decode import decode_boxes, decode_keypoints, iou
+from napari_superanimal.inference.decode import decode_boxes, decode_keypoints, iou, untangle
 from napari_superanimal.inference.likelihood import likelihood, novelty
+from napari_superanimal.inference.pose_pass import limbs_of, symmetry_of
+from napari_superanimal.keypoints import load_space
 from napari_superanimal.training.targets import box_targets, keypoint_targets
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -159,3 +161,45 @@ def test_a_keypoint_is_familiar_only_where_its_datasets_are() -> None:
     assert far[0, 1] > far[1, 1] + 3, "the second only one of them"
     assert (far[:, 2] > 9).all(), "the third nobody"
     assert torch.isfinite(far).all()
+
+
+#: Two legs: joints above (channels 0 and 1), feet below (2 and 3).
+LEGS = torch.tensor([[[40.0, 30], [80, 30], [44, 70], [84, 70]]])
+
+
+def test_feet_that_were_exchanged_trade_places() -> None:
+    tangled = LEGS[:, [0, 1, 3, 2]]
+    sure = torch.tensor([[0.9, 0.8, 0.6, 0.7]])
+    xy, confidence = untangle(tangled, sure, [(0, 1, 2, 3)], 128)
+    assert torch.equal(xy, LEGS)
+    assert torch.equal(confidence, sure[:, [0, 1, 3, 2]])
+    assert torch.equal(tangled, LEGS[:, [0, 1, 3, 2]]), "the input stays"
+
+
+@pytest.mark.parametrize(
+    ("xy", "sure"),
+    [
+        (LEGS, 0.9),
+        (LEGS[:, [0, 1, 3, 2]], 0.4),  # joints that nobody can trust
+        (LEGS * torch.tensor([0.2, 1.0]), 0.9),
+        (LEGS[:, [0, 1, 3, 2]] * torch.tensor([0.1, 1.0]), 0.9),  # feet so close that legs may well cross
+    ],
+)
+def test_other_feet_stay(xy: torch.Tensor, sure: float) -> None:
+    confidence = torch.full((1, 4), sure)
+    assert torch.equal(untangle(xy, confidence, [(0, 1, 2, 3)], 128)[0], xy)
+    assert untangle(xy, confidence, [], 128)[0] is xy
+
+
+def test_limbs_are_found_in_the_skeleton() -> None:
+    space = load_space("superanimal_quadruped")
+    names = {k: i for i, k in enumerate(space.keypoints)}
+    limbs = {tuple(space.keypoints[c] for c in limb) for limb in limbs_of(names, space)}
+    for end in ("front", "back"):
+        legs = {f"{end}_{side}_{part}" for side in ("left", "right") for part in ("knee", "paw")}
+        assert any(set(limb) == legs for limb in limbs)
+    assert all(limb[0].replace("left", "right") == limb[1].replace("left", "right") for limb in limbs)
+    some = {k: i for i, k in enumerate(("front_left_paw", "front_right_paw", "front_left_knee"))}
+    assert limbs_of(some, space) == ()
+    # where channels mean left and right already, a mirrored leg is another matter
+    assert symmetry_of(space.keypoints, space, False).limbs == ()
