@@ -61,7 +61,7 @@ def test_the_installed_command_runs() -> None:
         ["predict", "a.mp4", "--model", "m", "--frames", "1"],
         ["predict", "a.mp4", "--model", "m", "--max-individuals", "0"],
         ["predict", "a.mp4", "--model", "m", "--format", "dlc-h5,xls"],
-        ["finetune", "data", "--model", "m", "--mode", "replay", "--out", "o"],
+        ["finetune", "data", "--model", "m", "--mode", "rehearse", "--out", "o"],
         ["evaluate", "--labels", "x"],
         ["models"],
         ["nonsense"],
