@@ -1,7 +1,8 @@
 """Getting weights from the internet: the Hugging Face hub, or torchvision's server for its own detectors.
 
-A connection that breaks is taken up again where it broke, as long as the program runs. Proxies are taken from the usual environment variables, a
-mirror of the hub from ``HF_ENDPOINT``; with ``HF_HUB_OFFLINE=1`` only what is in the hub's cache is used.
+A connection to the hub that breaks is taken up again where it broke, as long as the program runs. Proxies are taken
+from the usual environment variables, a mirror of the hub from ``HF_ENDPOINT``; with ``HF_HUB_OFFLINE=1`` only what is
+in the hub's cache is used.
 """
 
 from __future__ import annotations
