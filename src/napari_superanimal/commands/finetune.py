@@ -13,7 +13,6 @@ from napari_superanimal.commands.common import (
     positive,
     training_progress,
 )
-from napari_superanimal.errors import UserError
 from napari_superanimal.training.modes import MODES
 
 if TYPE_CHECKING:
@@ -240,7 +239,7 @@ def trials_of(args: argparse.Namespace, poses: Poses, model: ModelRef, table: Co
     from napari_superanimal.commands.train import split_dataset
     from napari_superanimal.jobs.labels import read_labels
     from napari_superanimal.jobs.trials import prepare
-    from napari_superanimal.keypoints import KeypointSpace, find_table, load_table
+    from napari_superanimal.keypoints import KeypointSpace, table_for
     from napari_superanimal.models.load import load_model
 
     others = None
@@ -248,27 +247,24 @@ def trials_of(args: argparse.Namespace, poses: Poses, model: ModelRef, table: Co
         path, name = split_dataset(args.others)
         labels = read_labels(path)
         space = KeypointSpace.from_json(model.card.space)
-        found = load_table(name) if name else find_table(labels.keypoints, space)
-        if found is None:
-            raise UserError(
-                f"cannot tell which keypoints of {space.name} these are",
-                path=path,
-                remedy="give DATASET=TABLE",
-            )
-        others = labels, found
+        others = labels, table_for(labels.keypoints, space, name or None, path=path)
     return prepare(poses, load_model(model), table, test=args.test, others=others)
 
 
 def table_of(args: argparse.Namespace, poses: Poses, model: ModelRef) -> ConversionTable | None:
-    """The table given, or the one that the keypoint names call for; None where names tell nothing."""
-    from napari_superanimal.keypoints import KeypointSpace, find_table, load_table
+    """The table given, else the one saved with the dataset, else the one that the names call for, if any."""
+    from napari_superanimal.keypoints import KeypointSpace, find_table
+    from napari_superanimal.keypoints.many import pick_table, saved_table
 
     space = KeypointSpace.from_json(model.card.space)
-    if args.table:
-        given = load_table(args.table)
+    kept = None if args.table else saved_table(args.dataset, space.name)
+    if given := pick_table(args.table) if args.table else kept:
         unmapped = given.check(poses.keypoints, space)
-        if unmapped and not args.progress_lines:
-            hint(f"keypoints without a place in {space.name}, learned anew: {', '.join(unmapped)}")
+        if not args.progress_lines:
+            if kept is not None:
+                hint("conversion table saved with the data set")
+            if unmapped:
+                hint(f"keypoints without a place in {space.name}, learned anew: {', '.join(unmapped)}")
         return given
     found = find_table(poses.keypoints, space)
     if not args.progress_lines:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from argparse import Namespace
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
 import pytest
 
 from napari_superanimal.cli import main
+from napari_superanimal.commands.finetune import table_of
+from napari_superanimal.keypoints.many import saved_table_path
 from napari_superanimal.models.load import load_model
 from napari_superanimal.models.zoo import find_model, verify
+from napari_superanimal.poses import make_poses
 from napari_superanimal.training.config import read_config
 
 if TYPE_CHECKING:
@@ -260,3 +265,22 @@ def test_two_processes_finetune_as_one(labels: Path, tiny: Path, tmp_path: Path)
         assert json.loads((tmp_path / f"{processes}.json").read_text())["status"] == "complete"
     assert len(curves[0]) == 3
     assert curves[1] == pytest.approx(curves[0], rel=1e-3)
+
+
+def test_a_table_saved_with_the_data_set_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before what the names suggest, after what was asked for."""
+    poses = make_poses(("snout", "p2"), np.zeros((1, 2, 2)))
+    args = Namespace(table=None, dataset=tmp_path / "labels.json", progress_lines=False)
+    model = find_model("mouse-topview-mini")
+    saved = saved_table_path(args.dataset, "superanimal_topviewmouse")
+    saved.write_text("source,keypoint\nsnout,tail_base\np2,nose\n")
+    table = table_of(args, poses, model)
+    assert table is not None
+    assert [table.target(k) for k in poses.keypoints] == ["tail_base", "nose"]
+    assert "saved with the data set" in capsys.readouterr().err
+    other = tmp_path / "other.csv"
+    other.write_text("source,keypoint\nsnout,nose\n")
+    args.table = str(other)
+    given = table_of(args, poses, model)
+    assert given is not None
+    assert given.target("snout") == "nose"
