@@ -65,7 +65,11 @@ def pose_batches(
     def loss(network: nn.Module, rng: np.random.Generator) -> Tensor:
         index = torch.from_numpy(rng.choice(len(crops), batch_size, p=chance))
         affines = draw_affines(batch_size, config.input_size, augmentation, rng)
-        if scenery is None or samples.silhouettes is None:
+        if (
+            scenery is None
+            or samples.silhouettes is None
+            or not (augmentation.background or augmentation.neighbour)
+        ):
             images = warp_images(crops[index], affines, config.input_size)
         else:
             cut_out = samples.silhouettes[index]
