@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import av
@@ -24,7 +25,6 @@ from napari_superanimal.video import VideoWriter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 MODEL = "mouse-topview-mini"
 HEADER = "scorer,s,s\nbodyparts,a,a\ncoords,x,y\n"
@@ -218,7 +218,7 @@ MODELS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "a list as card": (card(lambda d: [d]), "card.json"),
     "a card without a name": (card(lambda d: d.pop("name") and None), "card.json"),
-    "a card without a network": (card(lambda d: d.update(pose={})), "card.json"),
+    "a card without a network": (card(lambda d: d.update(pose={})), "card.json|is a detector"),
     "an unknown backbone": (card(lambda d: d["pose"].update(backbone="resnet1000")), "card.json"),
     "keypoints that are a number": (card(lambda d: d.update(keypoints=5)), "card.json"),
     "keypoints of another space": (card(lambda d: d.update(keypoints=["wing"])), "wing|card.json|pose"),
@@ -584,8 +584,11 @@ def open_to_all(folder: Path) -> bool:
 
 
 @pytest.mark.skipif(
-    not hasattr(os, "geteuid") or os.geteuid() != 0 or not open_to_all(find_model(MODEL).folder),
-    reason="only root can become somebody else, who must be able to read the package",
+    not hasattr(os, "geteuid")
+    or os.geteuid() != 0
+    or not open_to_all(find_model(MODEL).folder)
+    or not open_to_all(Path(os.__file__).parent),
+    reason="only root can become somebody else, who must be able to read the package and Python",
 )
 def test_a_folder_that_may_only_be_read(video: Path, work: Path, tmp_path: Path) -> None:
     """As another user: results go beside the video unless told otherwise, and here they may not."""
