@@ -247,10 +247,12 @@ def _first_of_each(boxes: Floats, scores: Floats, poses: Floats) -> npt.NDArray[
     Of two boxes with the same animal in them, the one that lies around its keypoints is kept: the other one belongs
     to a neighbour, whose own keypoints were not found.
     """
-    known = np.isfinite(poses).all(-1)
     fit = np.zeros(len(boxes))
-    for row in np.flatnonzero(known.sum(1) >= SHARED):
-        low, high = poses[row, known[row]].min(0), poses[row, known[row]].max(0)
+    for row in range(len(boxes)):
+        points = poses[row][np.isfinite(poses[row]).all(-1)]
+        if len(points) < SHARED:
+            continue
+        low, high = points.min(0), points.max(0)
         fit[row] = _iou(boxes[row][None], np.concatenate([low, high - low])[None])[0, 0]
     kept: list[int] = []
     for row in np.lexsort((-scores, -fit)):
