@@ -27,19 +27,19 @@ class Mode:
 #: In the order in which to try them.
 MODES: dict[str, Mode] = {
     "replay": Mode(
-        "Learn my keypoints and keep all the others",
+        "Learn mine, keep the others",
         "While the new model learns from your labels it rehearses what the old one knows: on your own images, the "
         "keypoints that you did not label are filled in wherever the old model is sure of them. "
         "Choose this unless you have a reason not to.",
         keeps=True,
     ),
     "naive": Mode(
-        "Learn my keypoints and forget the others",
+        "Learn mine, forget the others",
         "Starts from everything the model knows and ends with a model of your keypoints alone. "
         "Choose it when you will never need the others.",
     ),
     "backbone": Mode(
-        "Keep what it sees, learn my keypoints anew",
+        "Learn mine anew, keep its eyes",
         "Keeps what the model knows about pictures, and learns your keypoints from your labels alone: "
         "for keypoints with other meanings. Needs more labels.",
     ),
