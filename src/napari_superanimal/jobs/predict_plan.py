@@ -94,7 +94,7 @@ def scorer_name(model: ModelRef, detector: ModelRef | str) -> str:
     if detector == OWN_DETECTOR:
         return file_safe(model.card.name)
     other = detector if isinstance(detector, str) else detector.card.name
-    return file_safe(scorer(model.card.name, other))
+    return scorer(file_safe(model.card.name), file_safe(other))
 
 
 def find_detector(detector: str | Path, model: ModelRef) -> ModelRef | str:
