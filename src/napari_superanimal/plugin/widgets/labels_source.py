@@ -9,13 +9,9 @@ from napari.utils.notifications import show_error
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QLineEdit,
-    QMenu,
     QRadioButton,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -27,6 +23,7 @@ from napari_superanimal.plugin.live import store_of
 from napari_superanimal.plugin.session import session_of
 from napari_superanimal.plugin.training_data import count_labels, training_labels
 from napari_superanimal.plugin.widgets.controls import LayerCombo, hint
+from napari_superanimal.plugin.widgets.dataset_field import DatasetField
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -76,18 +73,8 @@ class LabelsSource(QWidget):
             "When you correct a frame you have seen all its points: those above the likelihood threshold "
             "that you did not move count as labels too. Untick it to learn from moved points only."
         )
-        self.path = QLineEdit()
-        self.path.setObjectName("finetune_path")
-        self.path.setPlaceholderText("project folder, or a file with labels")
-        self.path.setToolTip("DeepLabCut project folder or config.yaml, CollectedData h5 or csv, COCO json")
-        browse = QToolButton()
-        browse.setText("Browse…")
-        browse.setObjectName("finetune_browse")
-        browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        menu = QMenu(browse)
-        menu.addAction("Folder (DeepLabCut project)…", self._ask_folder)
-        menu.addAction("File…", self._ask_file)
-        browse.setMenu(menu)
+        dataset = DatasetField("finetune")
+        self.path = dataset.path
         self.count = hint("finetune_labels")
         self._watched: Layer | None = None
         # counting waits for a pause in the editing
@@ -105,8 +92,7 @@ class LabelsSource(QWidget):
         self.disk_part = QWidget()
         row = QHBoxLayout(self.disk_part)
         row.setContentsMargins(16, 0, 0, 0)
-        row.addWidget(self.path, 1)
-        row.addWidget(browse)
+        row.addWidget(dataset)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
@@ -116,6 +102,7 @@ class LabelsSource(QWidget):
         self.from_layer.toggled.connect(self.refresh)
         self.accept.toggled.connect(self.refresh)
         self.path.textChanged.connect(self.refresh)
+        dataset.browsed.connect(self._dataset_browsed)
         self.images.layer_changed.connect(self.refresh)
         self.points.layer_changed.connect(self._points_changed)
         self._points_changed()
@@ -260,20 +247,11 @@ class LabelsSource(QWidget):
         if str(getattr(event, "action", "")) in ("added", "changed", "removed"):
             self._recount.start()
 
-    def _ask_folder(self) -> None:
-        self._take(QFileDialog.getExistingDirectory(self, "Choose a labelled project"))
-
-    def _ask_file(self) -> None:
-        kinds = "Labels (*.h5 *.csv *.json *.yaml);;All files (*)"
-        self._take(QFileDialog.getOpenFileName(self, "Choose a file with labels", "", kinds)[0])
-
-    def _take(self, path: str) -> None:
-        if path:
-            self.path.setText(path)
-            try:
-                self.dataset()
-            except UserError as error:
-                show_error(str(error))
+    def _dataset_browsed(self) -> None:
+        try:
+            self.dataset()
+        except UserError as error:
+            show_error(str(error))
 
 
 def is_points(layer: Layer) -> bool:

@@ -12,15 +12,11 @@ from qtpy.QtGui import QColor, QPixmap
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
-    QFileDialog,
     QFormLayout,
     QHBoxLayout,
     QHeaderView,
-    QLineEdit,
-    QMenu,
     QTableWidget,
     QTableWidgetItem,
-    QToolButton,
     QWidget,
 )
 
@@ -28,6 +24,7 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.plugin import messages
 from napari_superanimal.plugin.conventions import OURS
 from napari_superanimal.plugin.widgets.controls import button, group, hint, spin
+from napari_superanimal.plugin.widgets.dataset_field import DatasetField
 from napari_superanimal.plugin.widgets.dock import DockForm
 from napari_superanimal.plugin.widgets.model_card import ModelPicker
 from napari_superanimal.plugin.widgets.progress import RunBar
@@ -84,18 +81,8 @@ class MatchWidget(DockForm):
         self._layers: dict[str, Any] = {}
         self._stay = False
         self._known_file: Path | None = None
-        self.path = QLineEdit()
-        self.path.setObjectName("match_path")
-        self.path.setPlaceholderText("project folder, or a file with labels")
-        self.path.setToolTip("DeepLabCut project folder or config.yaml, CollectedData h5 or csv, COCO json")
-        browse = QToolButton()
-        browse.setText("Browse…")
-        browse.setObjectName("match_browse")
-        browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        menu = QMenu(browse)
-        menu.addAction("Folder (DeepLabCut project)…", self._ask_folder)
-        menu.addAction("File…", self._ask_file)
-        browse.setMenu(menu)
+        self.dataset_field = DatasetField("match")
+        self.path = self.dataset_field.path
         self.models = ModelPicker("match", with_card=False)
         self.images = spin(
             "match_images", 1, 100, "At most so many pictures are looked at, spread over the data"
@@ -125,7 +112,7 @@ class MatchWidget(DockForm):
         self.save_button = button(
             "Save with the data set", "match_save", "Write the table where fine-tuning and merging find it"
         )
-        self._lay_out(browse)
+        self._lay_out()
         self.cleanup.add(self.cancel)
         self.cleanup.add(self._forget_layers)
         self.start_button.clicked.connect(self.start)
@@ -139,14 +126,11 @@ class MatchWidget(DockForm):
         self._prefill()
         self._update_buttons()
 
-    def _lay_out(self, browse: QToolButton) -> None:
+    def _lay_out(self) -> None:
         what = QWidget()
         fields = QFormLayout(what)
         fields.setContentsMargins(0, 0, 0, 0)
-        row = QHBoxLayout()
-        row.addWidget(self.path, 1)
-        row.addWidget(browse)
-        fields.addRow("Data set", row)
+        fields.addRow("Data set", self.dataset_field)
         fields.addRow("Model", self.models)
         fields.addRow("Images", self.images)
         buttons = QWidget()
@@ -416,17 +400,6 @@ class MatchWidget(DockForm):
             if isinstance(ours, dict) and ours.get("kind") == "labels" and ours.get("source"):
                 self.path.setText(str(ours["source"]))
                 return
-
-    def _ask_folder(self) -> None:
-        self._take(QFileDialog.getExistingDirectory(self, "Choose a labelled project"))
-
-    def _ask_file(self) -> None:
-        kinds = "Labels (*.h5 *.csv *.json *.yaml);;All files (*)"
-        self._take(QFileDialog.getOpenFileName(self, "Choose a file with labels", "", kinds)[0])
-
-    def _take(self, path: str) -> None:
-        if path:
-            self.path.setText(path)
 
 
 def evidence(match: Match) -> str:
