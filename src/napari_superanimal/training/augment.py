@@ -44,6 +44,11 @@ class Augmentation:
     background: float = 0.0
     neighbour: float = 0.0
 
+    @property
+    def changes_scene(self) -> bool:
+        """Whether silhouettes and backgrounds are needed."""
+        return self.background > 0 or self.neighbour > 0
+
 
 @dataclass(frozen=True)
 class Affines:

@@ -65,11 +65,7 @@ def pose_batches(
     def loss(network: nn.Module, rng: np.random.Generator) -> Tensor:
         index = torch.from_numpy(rng.choice(len(crops), batch_size, p=chance))
         affines = draw_affines(batch_size, config.input_size, augmentation, rng)
-        if (
-            scenery is None
-            or samples.silhouettes is None
-            or not (augmentation.background or augmentation.neighbour)
-        ):
+        if not augmentation.changes_scene or scenery is None or samples.silhouettes is None:
             images = warp_images(crops[index], affines, config.input_size)
         else:
             cut_out = samples.silhouettes[index]

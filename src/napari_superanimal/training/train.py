@@ -263,7 +263,7 @@ def with_scenery(
     UserError
         If it does, and the recipe has no outline.
     """
-    if not any(a.background or a.neighbour for a in augmentations(config)):
+    if not any(a.changes_scene for a in augmentations(config)):
         return samples, None
     if config.outline is None:
         raise UserError(
