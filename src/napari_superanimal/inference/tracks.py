@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from napari_superanimal.poses import box_iou
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -189,7 +191,7 @@ class Tracker:
         size = np.sqrt(np.maximum(_areas(boxes)[:, None], _areas(new)[None]))
         relative = gap / np.maximum(size, 1.0)
         missed = self._missed[alive][:, None]
-        overlap = _iou(boxes, new)
+        overlap = box_iou(boxes, new)
         oks = _oks(points, poses, size, SPREAD * (1 + 0.25 * missed))
         # without enough keypoints the boxes alone decide
         oks = np.where(np.isnan(oks), (overlap + np.exp(-2 * relative)) / 2, oks)
@@ -253,7 +255,7 @@ def _first_of_each(boxes: Floats, scores: Floats, poses: Floats) -> npt.NDArray[
         if len(points) < SHARED:
             continue
         low, high = points.min(0), points.max(0)
-        fit[row] = _iou(boxes[row][None], np.concatenate([low, high - low])[None])[0, 0]
+        fit[row] = box_iou(boxes[row][None], np.concatenate([low, high - low])[None])[0, 0]
     kept: list[int] = []
     for row in np.lexsort((-scores, -fit)):
         for other in kept:
@@ -273,14 +275,6 @@ def _centres(boxes: Floats) -> Floats:
 
 def _areas(boxes: Floats) -> Floats:
     return np.asarray(boxes[..., 2] * boxes[..., 3])
-
-
-def _iou(a: Floats, b: Floats) -> Floats:
-    """(N, M) intersection over union of boxes (N, 4) and (M, 4)."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
-    both = np.prod(np.clip(high - low, 0, None), axis=-1)
-    return np.asarray(both / np.maximum(_areas(a)[:, None] + _areas(b)[None] - both, 1e-9))
 
 
 def _oks(expected: Floats, found: Floats, size: Floats, spread: Floats) -> Floats:

@@ -1,6 +1,6 @@
 """The data model of labels and predictions."""
 
-from napari_superanimal.poses.boxes import boxes_from_keypoints, with_boxes
+from napari_superanimal.poses.boxes import box_iou, boxes_from_keypoints, with_boxes
 from napari_superanimal.poses.merge import merge, part_of, unproject
 from napari_superanimal.poses.poses import (
     LABELLED,
@@ -20,6 +20,7 @@ __all__ = [
     "UNDEFINED",
     "UNLABELLED",
     "Poses",
+    "box_iou",
     "boxes_from_keypoints",
     "facing",
     "make_poses",

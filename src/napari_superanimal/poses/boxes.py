@@ -47,3 +47,13 @@ def with_boxes(poses: Poses) -> Poses:
     derived = boxes_from_keypoints(poses.xy, poses.image_sizes[:, None, :])
     given = np.isfinite(poses.boxes).all(-1, keepdims=True)
     return replace(poses, boxes=np.where(given, poses.boxes, derived))
+
+
+def box_iou(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Intersection over union of boxes (N, 4) with boxes (M, 4), (N, M); 0 where a box is not finite."""
+    low = np.maximum(a[:, None, :2], b[None, :, :2])
+    high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
+    both = np.prod(np.clip(high - low, 0, None), axis=-1)
+    area = np.prod(a[:, None, 2:], axis=-1) + np.prod(b[None, :, 2:], axis=-1) - both
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nan_to_num(both / area)

@@ -11,11 +11,10 @@ import torch
 
 from napari_superanimal.inference.predictor import Predictor
 from napari_superanimal.models.networks import DetectorNet
-from napari_superanimal.poses import Poses, with_boxes
+from napari_superanimal.poses import Poses, box_iou, with_boxes
 from napari_superanimal.training.augment import Augmentation
 from napari_superanimal.training.detector_stage import detector_batches, detector_validator
 from napari_superanimal.training.loop import LoopConfig, run
-from napari_superanimal.training.replay import overlap
 from napari_superanimal.training.samples import FrameReader, gather_image_samples, read_image
 from napari_superanimal.training.train import DETECTOR_CHECKPOINT
 
@@ -103,7 +102,7 @@ def with_other_animals(labels: Poses, model: LoadedModel, reader: FrameReader) -
         seen, scores = finder.detect([reader(labels, row)])[0]
         known = labels.boxes[row][np.isfinite(labels.boxes[row]).all(-1)]
         sure = scores >= max(0.5, model.card.detector_threshold)
-        alone = overlap(np.asarray(seen, np.float64), known).max(-1, initial=0.0) <= APART
+        alone = box_iou(np.asarray(seen, np.float64), known).max(-1, initial=0.0) <= APART
         middle = (seen[:, :2] + seen[:, 2:] / 2)[:, None]
         inside = ((middle > known[:, :2]) & (middle < known[:, :2] + known[:, 2:])).all(-1).any(-1)
         extra.append(seen[sure & alone & ~inside])

@@ -25,7 +25,15 @@ from napari_superanimal.inference.pose_pass import pose_pass, symmetry_of
 from napari_superanimal.inference.predictor import Predictor
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
 from napari_superanimal.models.networks import standardise
-from napari_superanimal.poses import UNDEFINED, Poses, boxes_from_keypoints, facing, project, with_boxes
+from napari_superanimal.poses import (
+    UNDEFINED,
+    Poses,
+    box_iou,
+    boxes_from_keypoints,
+    facing,
+    project,
+    with_boxes,
+)
 from napari_superanimal.training.samples import FrameReader, read_image
 from napari_superanimal.training.vocabulary import Vocabulary, restrict
 
@@ -226,21 +234,11 @@ def match_boxes(xy: Floats, boxes: Floats, detected: Floats) -> npt.NDArray[np.i
     at = np.where(finite[..., None], xy, np.inf)[:, None]
     within = ((at >= low[:, None]) & (at <= high[:, None])).all(-1)
     inside = within.sum(-1) / np.maximum(finite.sum(-1), 1)[:, None]
-    worth = np.where(inside >= INSIDE, inside + overlap(boxes, detected), 0.0)
+    worth = np.where(inside >= INSIDE, inside + box_iou(boxes, detected), 0.0)
     for animal, box in zip(*linear_sum_assignment(-worth), strict=True):
         if worth[animal, box] > 0:
             partner[animal] = box
     return partner
-
-
-def overlap(a: Floats, b: Floats) -> Floats:
-    """Intersection over union of boxes (N, 4) with boxes (M, 4), (N, M); 0 where a box is not finite."""
-    low = np.maximum(a[:, None, :2], b[None, :, :2])
-    high = np.minimum(a[:, None, :2] + a[:, None, 2:], b[None, :, :2] + b[None, :, 2:])
-    both = np.prod(np.clip(high - low, 0, None), axis=-1)
-    area = np.prod(a[:, None, 2:], axis=-1) + np.prod(b[None, :, 2:], axis=-1) - both
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.nan_to_num(both / area)
 
 
 class _Looks:

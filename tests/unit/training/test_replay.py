@@ -14,10 +14,10 @@ from napari_superanimal.jobs.progress import Cancelled, CancelToken
 from napari_superanimal.jobs.trials import measure, prepare, run_one
 from napari_superanimal.keypoints import ConversionTable, KeypointSpace, identity_table, load_space
 from napari_superanimal.models.load import load_model
-from napari_superanimal.poses import Poses, make_poses
+from napari_superanimal.poses import Poses, box_iou, make_poses
 from napari_superanimal.training import replay
 from napari_superanimal.training.anchor import no_further_than_needed
-from napari_superanimal.training.replay import Seen, match_boxes, overlap, replay_labels
+from napari_superanimal.training.replay import Seen, match_boxes, replay_labels
 from napari_superanimal.training.vocabulary import extend, join_vocabularies, restrict
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def test_boxes_are_matched_by_the_labels_they_hold() -> None:
     assert match_boxes(head, small, detected).tolist() == [1, 0]
     assert match_boxes(head, small, detected[2:]).tolist() == [-1, -1]
     assert match_boxes(head, small, np.empty((0, 4))).tolist() == [-1, -1]
-    np.testing.assert_allclose(overlap(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 2, 2]])), [[1 / 3]])
+    np.testing.assert_allclose(box_iou(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 2, 2]])), [[1 / 3]])
 
 
 def test_names_that_mean_something_else_do_not_collide() -> None:
