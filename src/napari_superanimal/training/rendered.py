@@ -52,5 +52,7 @@ def rendered_dataset(
                 root=None,
             )
         )
-    merged = merge(parts, [name] * len(parts))
+    # clips are merged under names of their own, but are one dataset
+    merged = merge(parts, [f"{name} {i}" for i in range(len(parts))])
+    merged = replace(merged, sources=(name,) * len(merged))
     return merged, lambda poses, row: pictures[poses.images[row]]
