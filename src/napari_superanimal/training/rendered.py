@@ -38,7 +38,7 @@ def rendered_dataset(
         truth = clip.truth.take(rows)
         visibility = truth.visibility.copy()
         visibility[..., unknown] = UNDEFINED
-        names = tuple(f"rendered/{clip_number:05d}-{r:03d}" for r in rows)
+        names = tuple(f"{name}/{clip_number:05d}-{r:03d}" for r in rows)
         for picture, row in zip(names, rows, strict=True):
             pictures[picture] = clip.frames[int(row)]
         sizes = np.tile(np.array(size), (len(rows), 1))

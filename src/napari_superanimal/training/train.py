@@ -84,13 +84,13 @@ def train(
     training, validation = load_datasets(config, space, data)
     known = known_keypoints(training, space)
     reader: FrameReader = read_image
-    if extra := [d for d in config.datasets if d.rendered]:
+    for number, each in enumerate(d for d in config.datasets if d.rendered):
         tell(Progress(0, 0, message="rendering pictures"))
         drawn, read_drawn = rendered_dataset(
-            extra[0].rendered, known, space, config.pose.loop.seed, extra[0].name
+            each.rendered, known, space, config.pose.loop.seed + number, each.name
         )
         training = _join(training, drawn)
-        reader = _either(read_drawn)
+        reader = _either(frozenset(drawn.images), read_drawn, reader)
     weights = {d.name: d.weight for d in config.datasets}
 
     samples = gather_pose_samples(
@@ -323,14 +323,12 @@ def recipe_of(config: TrainConfig) -> dict[str, Any]:
 
 def _join(training: Poses, drawn: Poses) -> Poses:
     names = [*training.sources, *drawn.sources]
-    return replace(merge([training, drawn], ["", ""]), sources=tuple(names))
+    return replace(merge([training, drawn], ["real", "rendered"]), sources=tuple(names))
 
 
-def _either(read_drawn: Callable[[Poses, int], npt.NDArray[np.uint8]]) -> FrameReader:
+def _either(drawn: frozenset[str], read_drawn: FrameReader, read_others: FrameReader) -> FrameReader:
     def read(poses: Poses, row: int) -> npt.NDArray[np.uint8]:
-        if poses.images[row].startswith("rendered/"):
-            return read_drawn(poses, row)
-        return read_image(poses, row)
+        return (read_drawn if poses.images[row] in drawn else read_others)(poses, row)
 
     return read
 

@@ -16,7 +16,10 @@ def test_several_clips_are_one_dataset_with_pixels():
     assert set(poses.sources) == {"drawn"}
     assert len(set(poses.images)) == 6
     frames = [reader(poses, i) for i in range(6)]
-    assert all(f.dtype == np.uint8 and f.shape[:2] == (h, w) for f, (w, h) in zip(frames, poses.image_sizes, strict=True))
+    assert all(
+        f.dtype == np.uint8 and f.shape[:2] == (h, w)
+        for f, (w, h) in zip(frames, poses.image_sizes, strict=True)
+    )
     nose, ear = (poses.visibility[..., space.index(k)] for k in ("nose", "left_ear"))
     assert (nose > 0).any()
     # no real dataset labels an ear here, so rendering must not define it

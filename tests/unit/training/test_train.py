@@ -131,6 +131,17 @@ def test_masking_is_what_keeps_undefined_keypoints_out(data: Path, tmp_path: Pat
     assert not torch.equal(masked.pose.heatmaps.weight, naive.pose.heatmaps.weight)
 
 
+def test_rendered_sets_join_the_real_ones(data: Path, tmp_path: Path) -> None:
+    config = read_config(data / "recipe.yaml")
+    drawn = [replace(config.datasets[0], name=n, path="", rendered=3, validation="") for n in ("one", "two")]
+    config = replace(config, datasets=(*config.datasets, *drawn), detector=None, leave_one_out=0)
+    train(config, data, tmp_path / "out")
+    card = find_model(tmp_path / "out").card
+    assert [d["name"] for d in card.trained_on] == ["openfield", "oft", "one", "two"]
+    # only keypoints that real pictures label
+    assert card.keypoints == ("nose", "left_ear", "right_ear", "tail_base", "head_midpoint")
+
+
 def test_other_backgrounds_need_an_outline(data: Path, tmp_path: Path) -> None:
     config = replace(read_config(data / "recipe.yaml"), outline=None)
     with pytest.raises(UserError, match="outline"):
