@@ -36,7 +36,6 @@ from napari_superanimal.training.scenery import Scenery, gather_scenery
 from napari_superanimal.training.silhouettes import gather_silhouettes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from pathlib import Path
 
     from torch import Tensor
