@@ -23,6 +23,8 @@ def build_predictor(
     precision: str = "auto",
     batch_size: int = 16,
     flip: bool | None = None,
+    runtime: str = "auto",
+    detect_every: int = 1,
     reference: bool = False,
 ) -> FramePredictor:
     """Load a model and what finds its boxes.
@@ -35,7 +37,7 @@ def build_predictor(
         A model of either family, the one that the model's card names, or none.
     reference : bool
         See `OfficialPredictor`; only for SuperAnimal's models.
-    max_individuals, device, precision, batch_size, flip
+    max_individuals, device, precision, batch_size, flip, runtime, detect_every
         As for `Predictor`.
 
     Raises
@@ -50,6 +52,8 @@ def build_predictor(
         "device": device,
         "precision": precision,
         "batch_size": batch_size,
+        "runtime": runtime,
+        "detect_every": detect_every,
     }
     if not model.official:
         if reference:

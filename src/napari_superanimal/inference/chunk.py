@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+#: Frames per unit of work of a small network: small enough that cancelling is quick, large enough to fill a batch.
+CHUNK = 16
+
 
 def _nothing() -> npt.NDArray[np.float64]:
     return np.empty(0, np.float64)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from napari_superanimal.inference.runtime.clock import busy_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,7 +39,7 @@ class Predictions:
 
 @dataclass
 class Shares:
-    """CPU seconds of the calling threads, by stage."""
+    """CPU seconds by stage: of the calling threads, and of those that compute for them."""
 
     detector: float = 0.0
     pose: float = 0.0
@@ -83,9 +84,17 @@ class FramePredictor(Protocol):
 
 def predict_frames(predictor: FramePredictor, frames: Sequence[Frame]) -> Predictions:
     """Boxes, then keypoints, of n frames (H, W, 3) uint8 RGB."""
-    started = time.thread_time()
+    started = busy_seconds()
     detected = predictor.detect(frames)
-    between = time.thread_time()
+    predictor.shares.detector += busy_seconds() - started
+    return predict_in_boxes(predictor, frames, detected)
+
+
+def predict_in_boxes(
+    predictor: FramePredictor, frames: Sequence[Frame], detected: Sequence[Boxes]
+) -> Predictions:
+    """Keypoints in the boxes of n frames, at most `max_individuals` per frame."""
+    started = busy_seconds()
     n, a, k = len(frames), predictor.max_individuals, len(predictor.space)
     owner = [i for i, (b, _) in enumerate(detected) for _ in b]
     rank = [j for b, _ in detected for j in range(len(b))]
@@ -99,7 +108,5 @@ def predict_frames(predictor: FramePredictor, frames: Sequence[Frame]) -> Predic
         points, confidence = predictor.pose([frames[i] for i in owner], boxes)
         xy[owner, rank], sure[owner, rank] = points, confidence
         out_boxes[owner, rank], out_scores[owner, rank] = boxes, scores
-    ended = time.thread_time()
-    predictor.shares.detector += between - started
-    predictor.shares.pose += ended - between
+    predictor.shares.pose += busy_seconds() - started
     return Predictions(xy, sure, out_boxes, out_scores)

@@ -11,11 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from napari_superanimal.errors import UserError
+from napari_superanimal.inference.chunk import CHUNK
 from napari_superanimal.inference.crops import cut_batch, letterbox_batches, to_frame
 from napari_superanimal.inference.decode import decode_boxes
-from napari_superanimal.inference.frame_predictor import Boxes, Frame, Predictions, Shares, predict_frames
+from napari_superanimal.inference.frame_predictor import Boxes, Frame, Predictions, Shares
+from napari_superanimal.inference.keyframes import chunk_length, predict_between
 from napari_superanimal.inference.likelihood import likelihood
 from napari_superanimal.inference.pose_pass import pose_pass, symmetry_of
+from napari_superanimal.inference.runtime.engine import Engine, first_engine
+from napari_superanimal.inference.runtime.memory import in_batches
+from napari_superanimal.inference.runtime.ready import ready
 from napari_superanimal.models.networks import DetectorNet, PoseNet, standardise
 from napari_superanimal.poses.project import facing
 
@@ -62,6 +67,10 @@ class Predictor:
     device : {"auto", "cpu", "cuda", "mps"}
     precision : {"auto", "fp32", "bf16"}
         "auto" is fp32.
+    runtime : {"auto", "torch", "openvino"}
+        "auto" is torch.
+    detect_every : int
+        See `keyframes`; 1 runs the detector on every frame.
     flip : bool, optional
         Average every crop with its mirror image (twice the time, more accurate); the card decides by default.
 
@@ -70,8 +79,6 @@ class Predictor:
     UserError
         If the device is missing or the model has no detector and none is given.
     """
-
-    chunk_frames = 16
 
     def __init__(
         self,
@@ -83,18 +90,21 @@ class Predictor:
         precision: str = "auto",
         batch_size: int = 16,
         flip: bool | None = None,
+        runtime: str = "auto",
+        detect_every: int = 1,
     ) -> None:
         self.model = model
         self.card = model.card
         self.space = model.space
         self.max_individuals = max_individuals
         self.device = pick_device(device)
-        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.batch_size = batch_size
         self.flip = self.card.flip if flip is None else flip
         self.whole_frame = detector == WHOLE_FRAME
-        self._pose: PoseNet = self._ready(model.pose)
-        self._detector: DetectorNet | None = None
+        self.detect_every = detect_every
+        self.chunk_frames = chunk_length(detect_every, CHUNK)
+        self._plain_pose: PoseNet = self._moved(model.pose)
+        self._plain_detector: DetectorNet | None = None
         self._finder: BoxFinder | None = None
         if self.whole_frame:
             self.detector_name, self.detector_threshold = WHOLE_FRAME, model.card.detector_threshold
@@ -109,15 +119,28 @@ class Predictor:
                     remedy="choose --detector whole-frame, or a model that has one",
                 )
             self.detector_name, self.detector_threshold = source.card.name, source.card.detector_threshold
-            self._detector = self._ready(source.detector)
+            self._plain_detector = self._moved(source.detector)
         self._calibration = {k: v.to(self.device) for k, v in model.calibration.items()}
         self._channels = np.array([self.space.index(k) for k in self.card.keypoints])
         self._symmetry = symmetry_of(self.card.keypoints, self.space, self.card.side_canonical)
         self.shares = Shares()
+        self.use(first_engine(self.device, runtime, precision))
 
-    def _ready(self, network: Network) -> Network:
-        ready = copy.deepcopy(network).to(self.device, self.dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        return ready.eval()
+    def _moved(self, network: Network) -> Network:
+        moved = copy.deepcopy(network).to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return moved.eval()
+
+    def use(self, engine: Engine) -> None:
+        """Have the networks run by an engine; by torch in float32 they run as they were trained, nothing is folded."""
+        self.engine = engine
+        side = self._plain_pose.config.input_size
+        self._pose: PoseNet = ready(self._plain_pose, engine, size=(side, side), fold=False)
+        self._detector: DetectorNet | None = None
+        if self._plain_detector is not None:
+            side = self._plain_detector.config.input_size
+            self._detector = ready(self._plain_detector, engine, size=(side, side), fold=False)
+        if self._finder is not None:
+            self._finder.use(engine)
 
     @property
     def individuals(self) -> tuple[str, ...]:
@@ -133,7 +156,7 @@ class Predictor:
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 images (N, 3, H, W) as the networks want them, on the device."""
         on_device = images.to(self.device).contiguous(memory_format=torch.channels_last)
-        return standardise(on_device).to(self.dtype)
+        return standardise(on_device)
 
     @torch.inference_mode()
     def detect(self, frames: Sequence[Frame]) -> Sequence[Boxes]:
@@ -168,8 +191,8 @@ class Predictor:
         k = len(self.space)
         xy, sure = np.full((len(boxes), k, 2), np.nan), np.full((len(boxes), k), np.nan)
         size = self._pose.config.input_size
-        for start in range(0, len(boxes), self.batch_size):
-            part = slice(start, start + self.batch_size)
+
+        def work(part: slice) -> None:
             crops, squares = cut_batch(
                 list(frames[part]), boxes[part].astype(np.float64), self.card.context, size
             )
@@ -177,6 +200,8 @@ class Predictor:
             confidence = likelihood(raw, embedding, self._calibration)
             xy[part, self._channels] = to_frame(at.cpu().numpy(), squares, size)
             sure[part, self._channels] = confidence.cpu().numpy()
+
+        self.batch_size = in_batches(len(boxes), self.batch_size, work)
         return self._sides(xy, sure) if self.card.side_canonical else (xy, sure)
 
     def _sides(self, xy: npt.NDArray, sure: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray]:
@@ -187,7 +212,7 @@ class Predictor:
 
     def __call__(self, frames: Sequence[Frame]) -> Predictions:
         """Boxes, then keypoints, of n frames (H, W, 3) uint8 RGB; they may differ in size."""
-        return predict_frames(self, frames)
+        return predict_between(self, frames, self.detect_every)
 
     def bare(self, frames: Sequence[Frame]) -> Callable[[], None]:
         """The networks alone on these frames: their batches are prepared now, what is returned only runs them."""

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from platformdirs import user_data_path
+from platformdirs import user_cache_path, user_data_path
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import unwritable
@@ -55,6 +55,14 @@ def models_home() -> Path:
     chosen = os.environ.get(HOME_VARIABLE)
     base = Path(chosen).expanduser() if chosen else user_data_path("napari-superanimal", appauthor=False)
     return base / "models"
+
+
+def cache_home() -> Path:
+    """Folder of what can be made again: converted weights and networks; SUPERANIMAL_HOME moves it too."""
+    chosen = os.environ.get(HOME_VARIABLE)
+    if chosen:
+        return Path(chosen).expanduser() / "cache"
+    return user_cache_path("napari-superanimal", appauthor=False)
 
 
 def _shipped_folder() -> Path:

@@ -10,9 +10,10 @@ import numpy as np
 import psutil
 import pytest
 
+from napari_superanimal.inference.chunk import CHUNK
 from napari_superanimal.inference.collect import Collector
 from napari_superanimal.inference.predictor import Predictor
-from napari_superanimal.inference.stream import CHUNK, PredictionStream, forward_fps, predict_stream
+from napari_superanimal.inference.stream import PredictionStream, forward_fps, predict_stream
 from napari_superanimal.jobs.progress import CancelToken
 
 if TYPE_CHECKING:

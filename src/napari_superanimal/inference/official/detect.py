@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from napari_superanimal.inference.official.images import normalise, unit_range
+from napari_superanimal.inference.runtime.memory import in_batches
+from napari_superanimal.inference.runtime.ready import ready_detector
 from napari_superanimal.models.official.detectors import detect
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from napari_superanimal.inference.official.resize import Image
+    from napari_superanimal.inference.runtime.engine import Engine
     from napari_superanimal.models.official.load import OfficialDetector
 
 #: Frames per pass on a GPU; a CPU gains nothing from more than one, and they are large.
@@ -45,8 +48,14 @@ class BoxFinder:
         self.name = model.card.name
         self.architecture = model.network.architecture
         self.threshold = 0.0 if reference else model.card.detector_threshold
-        self._network = model.network.to(self.device)
+        self.batch_size = GPU_BATCH if self.device.type == "cuda" else 1
+        self._plain: Any = model.network.to(self.device)
+        self._network: Any = self._plain
         self._coco = model.network.coco
+
+    def use(self, engine: Engine) -> None:
+        """Have the convolutions run by an engine; without this they are those of the reference to the last bit."""
+        self._network = ready_detector(self._plain, engine)
 
     def prepare(self, frames: Sequence[Image]) -> Tensor:
         """Frames of one size as the network wants them, on the device."""
@@ -60,18 +69,20 @@ class BoxFinder:
     def __call__(self, frames: Sequence[Image], most: int) -> list[Found]:
         """Boxes (M, 4) x, y, width, height px and scores (M,) per frame, best first, at most `most`."""
         found: list[Found] = []
-        step = GPU_BATCH if self.device.type == "cuda" else 1
-        for part in same_size_runs(frames, step):
-            for boxes, scores in self.raw(part):
-                keep = scores >= self.threshold
-                corners, score = boxes[keep][:most].cpu().numpy(), scores[keep][:most].cpu().numpy()
-                found.append((np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]]), score))
+        for run in same_size_runs(frames, len(frames)):
+
+            def work(part: slice, run: Sequence[Image] = run) -> None:
+                for boxes, scores in self.raw(run[part]):
+                    keep = scores >= self.threshold
+                    corners, score = boxes[keep][:most].cpu().numpy(), scores[keep][:most].cpu().numpy()
+                    found.append((np.hstack([corners[:, :2], corners[:, 2:] - corners[:, :2]]), score))
+
+            self.batch_size = in_batches(len(run), self.batch_size, work)
         return found
 
     def bare(self, frames: Sequence[Image]) -> Callable[[], None]:
         """The network alone on these frames, prepared beforehand."""
-        step = GPU_BATCH if self.device.type == "cuda" else 1
-        parts = [self.prepare(part) for part in same_size_runs(frames, step)]
+        parts = [self.prepare(part) for part in same_size_runs(frames, self.batch_size)]
 
         def run() -> None:
             for part in parts:

@@ -9,12 +9,16 @@ import numpy.typing as npt
 import torch
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.inference.frame_predictor import Boxes, Frame, Predictions, Shares, predict_frames
+from napari_superanimal.inference.frame_predictor import Boxes, Frame, Predictions, Shares
+from napari_superanimal.inference.keyframes import chunk_length, predict_between
 from napari_superanimal.inference.official.crops import stack, to_frame, top_down_crop
 from napari_superanimal.inference.official.decode import decode_heatmaps, decode_simcc
 from napari_superanimal.inference.official.detect import BoxFinder
 from napari_superanimal.inference.official.images import normalise
 from napari_superanimal.inference.predictor import WHOLE_FRAME, Predictor, pick_device
+from napari_superanimal.inference.runtime.engine import EXACT, Engine, first_engine
+from napari_superanimal.inference.runtime.memory import in_batches
+from napari_superanimal.inference.runtime.ready import ready
 from napari_superanimal.models.official.catalogue import scorer
 from napari_superanimal.models.official.rtmpose import RTMPose, SimccOutput
 
@@ -39,10 +43,14 @@ class OfficialPredictor:
         Most animals per frame.
     device : {"auto", "cpu", "cuda", "mps"}
     precision : {"auto", "fp32", "bf16"}
-        Of the pose network; "auto" is fp32, which the reference's numbers need.
+        "auto" is fp32, which the reference's numbers need.
+    runtime : {"auto", "torch", "openvino"}
+        "auto" is torch. `runtime.self_test` chooses by trial; `use` takes what it chose.
+    detect_every : int
+        See `keyframes`; 1 runs the detector on every frame.
     reference : bool
         Keep the reference's faults where they show in coordinates: keypoints that RTMPose does not find lie half
-        a crop pixel outside the crop instead of being missing.
+        a crop pixel outside the crop instead of being missing. The networks run as they are, nothing is folded.
 
     Raises
     ------
@@ -60,6 +68,8 @@ class OfficialPredictor:
         precision: str = "auto",
         batch_size: int = 16,
         flip: bool | None = None,
+        runtime: str = "auto",
+        detect_every: int = 1,
         reference: bool = False,
     ) -> None:
         if flip:
@@ -68,7 +78,6 @@ class OfficialPredictor:
         self.space = model.space
         self.max_individuals = max_individuals
         self.device = pick_device(device)
-        self.dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self.batch_size = batch_size
         self.flip = False
         self.reference = reference
@@ -76,7 +85,7 @@ class OfficialPredictor:
         self._detector = detector
         network: Any = model.network
         network.prune()
-        self._network = network.to(self.device, self.dtype, memory_format=torch.channels_last).eval()
+        self._network = network.to(self.device, memory_format=torch.channels_last).eval()
         if isinstance(detector, BoxFinder):
             self.detector_name, self.detector_threshold = detector.name, detector.threshold
         elif isinstance(detector, Predictor):
@@ -84,7 +93,28 @@ class OfficialPredictor:
         else:
             self.detector_name, self.detector_threshold = WHOLE_FRAME, 0.0
         slow = isinstance(detector, BoxFinder) and "resnet50" in detector.architecture
-        self.chunk_frames = 16 if self.device.type == "cuda" else 2 if slow else 4
+        self.detect_every = detect_every
+        self.chunk_frames = chunk_length(detect_every, 16 if self.device.type == "cuda" else 2 if slow else 4)
+        self.use(first_engine(self.device, runtime, precision))
+
+    def use(self, engine: Engine) -> None:
+        """Have the networks run by an engine.
+
+        Raises
+        ------
+        UserError
+            If it is not the exact one and the reference's numbers are wanted.
+        """
+        if self.reference and engine != EXACT:
+            raise UserError(f"{engine} does not give the reference's numbers", remedy="leave --reference out")
+        self.engine = engine
+        if self.reference:
+            self._run: Any = self._network
+            return
+        width, height = self._network.input_size
+        self._run = ready(self._network, engine, size=(height, width))
+        if not isinstance(self._detector, str):
+            self._detector.use(engine)
 
     @property
     def individuals(self) -> tuple[str, ...]:
@@ -116,8 +146,7 @@ class OfficialPredictor:
     @torch.inference_mode()
     def forward(self, crops: Sequence[Crop]) -> HeatmapOutput | SimccOutput:
         """What the network gives for crops."""
-        images = normalise(stack(crops), self.device).to(self.dtype)
-        out: HeatmapOutput | SimccOutput = self._network(images)
+        out: HeatmapOutput | SimccOutput = self._run(normalise(stack(crops), self.device))
         return out
 
     @torch.inference_mode()
@@ -130,13 +159,15 @@ class OfficialPredictor:
         """
         k = len(self.space)
         xy, sure = np.full((len(boxes), k, 2), np.nan), np.full((len(boxes), k), np.nan)
-        for start in range(0, len(boxes), self.batch_size):
-            part = slice(start, start + self.batch_size)
+
+        def work(part: slice) -> None:
             rows, crops = self.crops(frames[part], boxes[part])
             if crops:
                 points, score = self._decode(self.forward(crops))
-                xy[start + rows] = to_frame(points.cpu().numpy(), crops)
-                sure[start + rows] = score.cpu().numpy()
+                xy[part.start + rows] = to_frame(points.cpu().numpy(), crops)
+                sure[part.start + rows] = score.cpu().numpy()
+
+        self.batch_size = in_batches(len(boxes), self.batch_size, work)
         return xy, sure
 
     def _decode(self, output: HeatmapOutput | SimccOutput) -> tuple[torch.Tensor, torch.Tensor]:
@@ -148,7 +179,7 @@ class OfficialPredictor:
 
     def __call__(self, frames: Sequence[Frame]) -> Predictions:
         """Boxes, then keypoints, of n frames (H, W, 3) uint8 RGB."""
-        return predict_frames(self, frames)
+        return predict_between(self, frames, self.detect_every)
 
     def bare(self, frames: Sequence[Frame]) -> Callable[[], None]:
         """The networks alone on these frames: their batches are prepared now, what is returned only runs them."""
@@ -156,7 +187,7 @@ class OfficialPredictor:
         owner = [i for i, each in enumerate(found) for _ in each] or [0]
         boxes = np.concatenate(found) if any(len(b) for b in found) else np.array([[0.0, 0.0, 64.0, 64.0]])
         crops = self.crops([frames[i] for i in owner], boxes)[1]
-        images = normalise(stack(crops), self.device).to(self.dtype) if crops else None
+        images = normalise(stack(crops), self.device) if crops else None
         boxes_alone = self._detector.bare(frames) if not isinstance(self._detector, str) else None
 
         @torch.inference_mode()
@@ -165,6 +196,6 @@ class OfficialPredictor:
                 boxes_alone()
             if images is not None:
                 for start in range(0, len(images), self.batch_size):
-                    self._network(images[start : start + self.batch_size])
+                    self._run(images[start : start + self.batch_size])
 
         return run

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from platformdirs import user_cache_path
 from safetensors.torch import save_file
 
 from napari_superanimal.errors import UserError
@@ -20,9 +17,11 @@ from napari_superanimal.models.official.build import build, build_detector
 from napari_superanimal.models.official.catalogue import Release, card_of
 from napari_superanimal.models.official.networks import shapes_of
 from napari_superanimal.models.official.snapshot import check_fit, read_snapshot
-from napari_superanimal.models.zoo import HOME_VARIABLE, ModelRef, models_home, sha256, verify
+from napari_superanimal.models.zoo import ModelRef, cache_home, models_home, sha256, verify
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
 
@@ -33,13 +32,7 @@ def weights_file(release: Release) -> str:
 
 def snapshots_home() -> Path:
     """Folder of converted snapshots that were named on the command line, one folder per content."""
-    chosen = os.environ.get(HOME_VARIABLE)
-    base = (
-        Path(chosen).expanduser() / "cache"
-        if chosen
-        else user_cache_path("napari-superanimal", appauthor=False)
-    )
-    return base / "snapshots"
+    return cache_home() / "snapshots"
 
 
 def install(release: Release, path: Path, source: dict[str, Any], *, overwrite: bool = False) -> ModelRef:
