@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from napari_superanimal import __version__
 from napari_superanimal.commands import (
+    adapt,
     benchmark,
     check,
     convert,
@@ -36,6 +37,7 @@ COMMANDS = (
     smooth,
     evaluate,
     finetune,
+    adapt,
     benchmark,
     train,
     convert,

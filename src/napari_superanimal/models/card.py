@@ -169,6 +169,12 @@ def read_card(folder: Path) -> ModelCard:
             raise ValueError("it names no keypoint space")
         return card
     except FileNotFoundError as error:
+        if (folder / "REVERTED.txt").is_file():
+            raise UserError(
+                "holds an adapted model that was reverted, and none to use",
+                path=folder,
+                remedy="read REVERTED.txt in it; the model that it started from is as it was",
+            ) from error
         raise UserError(
             "not a model folder (it has no card.json)",
             path=folder,
