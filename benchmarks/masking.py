@@ -1,9 +1,11 @@
 """What masking undefined keypoints is worth: one dataset split into two labs that label different points.
 
 Lab A keeps the labels of the first half of the frames for some keypoints, lab B those of the second half for the
-others; the truth of everything is known. Laboratories look different, so lab B's pictures are inverted (a bright animal
-on a dark floor). Both train one network, once masked and once with the undefined keypoints trained as absent. The last
-frames of each lab are held out. Backbone and decoder start from the quadruped model, which never saw a mouse.
+others; the truth of everything is known. Laboratories look different, so lab B's pictures get a colour cast, as another
+camera or lamp gives, or are inverted (a bright animal on a dark floor). Both train one network, once masked and once
+with the undefined keypoints trained as absent. The last frames of each lab are held out. Backbone and decoder start
+from the quadruped model, which never saw a mouse. Random colours, light and contrast in training would hide from the
+network which lab it sees; they are off for the cast, and on for the inversion, as a second view.
 
 python benchmarks/masking.py --data DATA
 """
@@ -39,10 +41,15 @@ if TYPE_CHECKING:
 
 #: Which keypoints each lab labels; partners stay together, since a mirrored left ear is a right one.
 LABS = {"A": ("nose", "tail_base"), "B": ("left_ear", "right_ear")}
+ARMS = ("masked", "zero-filled")
 WITHIN_PX = 10.0
 HELD_OUT = 0.25
 START = "quadruped-sideview-mini"
 INPUT = 64
+#: How lab B differs, and the strength of random light and colour in training.
+LOOKS = {"colour cast": 0.0, "inverted": 0.7}
+#: Share of red, green and blue that the cast lets through.
+CAST = (1.0, 0.55, 0.7)
 
 
 def samples_of(data: Path) -> tuple[PoseSamples, list[str]]:
@@ -72,16 +79,21 @@ def hidden(samples: PoseSamples, lab: npt.NDArray[np.str_], channels: Sequence[s
     return np.array([[k not in LABS[name] for k in channels] for name in lab])
 
 
-def inverted(samples: PoseSamples, lab: npt.NDArray[np.str_]) -> PoseSamples:
-    """Samples with lab B's pictures inverted; what lies outside the picture stays black."""
+def with_look(samples: PoseSamples, lab: npt.NDArray[np.str_], look: str) -> PoseSamples:
+    """Samples in which lab B's pictures look different; what lies outside the picture stays black."""
     crops = samples.crops.clone()
     other = torch.from_numpy(lab == "B")
-    outside = (crops[other] == 0).all(1, keepdim=True)
-    crops[other] = torch.where(outside, crops[other], 255 - crops[other])
+    if look == "inverted":
+        outside = (crops[other] == 0).all(1, keepdim=True)
+        crops[other] = torch.where(outside, crops[other], 255 - crops[other])
+    else:
+        crops[other] = (crops[other].float() * torch.tensor(CAST)[:, None, None]).to(crops.dtype)
     return replace(samples, crops=crops)
 
 
-def train(samples: PoseSamples, channels: list[str], masking: bool, steps: int, seed: int) -> PoseNet:
+def train(
+    samples: PoseSamples, channels: list[str], masking: bool, light: float, steps: int, seed: int
+) -> PoseNet:
     space = load_space("superanimal_topviewmouse")
     torch.manual_seed(seed)
     start = load_model(START)
@@ -91,7 +103,7 @@ def train(samples: PoseSamples, channels: list[str], masking: bool, steps: int, 
     loss = pose_batches(
         samples,
         config,
-        Augmentation(photometric=0.7),
+        Augmentation(photometric=light),
         8,
         swap=np.array(symmetry_of(channels, space, False).mirror),
         masking=masking,
@@ -118,52 +130,50 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=2000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--looks", nargs="+", choices=tuple(LOOKS), default=list(LOOKS))
     args = parser.parse_args()
     torch.set_num_threads(1)
     full, channels = samples_of(args.data)
     lab, held = labs_of(len(full))
-    full = inverted(full, lab)
     unseen = hidden(full, lab, channels)
     codes = np.where(unseen, UNDEFINED, full.visibility).astype(np.int8)
-    training = pick(
-        replace(full, xy=np.where(unseen[..., None], np.nan, full.xy).astype(np.float32), visibility=codes),
-        np.flatnonzero(~held),
-    )
-    test = pick(full, np.flatnonzero(held))
+    blind = np.where(unseen[..., None], np.nan, full.xy).astype(np.float32)
     runs: list[dict[str, Any]] = []
-    for seed in range(args.seeds):
-        for arm in ("masked", "zero-filled"):
-            started = time.process_time()
-            network = train(training, channels, arm == "masked", args.steps, seed)
-            row = {
-                "arm": arm,
-                "seed": seed,
-                "never labelled": score(network, test, unseen[held], channels),
-                "labelled": score(network, test, ~unseen[held], channels),
-                "cpu_s": time.process_time() - started,
-            }
-            runs.append(row)
-            print(row, flush=True)
-            write_result("masking", report(runs, len(training), len(test), args.steps))
+    for look, light in ((k, LOOKS[k]) for k in args.looks):
+        seen = with_look(full, lab, look)
+        training = pick(replace(seen, xy=blind, visibility=codes), np.flatnonzero(~held))
+        test = pick(seen, np.flatnonzero(held))
+        for seed in range(args.seeds):
+            for arm in ARMS:
+                started = time.process_time()
+                network = train(training, channels, arm == "masked", light, args.steps, seed)
+                row = {
+                    "look": look,
+                    "arm": arm,
+                    "seed": seed,
+                    "never labelled": score(network, test, unseen[held], channels),
+                    "labelled": score(network, test, ~unseen[held], channels),
+                    "cpu_s": time.process_time() - started,
+                }
+                runs.append(row)
+                print(row, flush=True)
+                found = report(runs, len(training), len(test), args.steps)
+                write_result("masking", found)
     rows = [
-        [arm, what, number(f["pck"]["median"], 3), f"{f['pck']['min']:.3f} to {f['pck']['max']:.3f}"]
-        for arm, kinds in report(runs, len(training), len(test), args.steps)["arms"].items()
+        [look, arm, what, number(f["pck"]["median"], 3), f"{f['pck']['min']:.3f} to {f['pck']['max']:.3f}"]
+        for look, arms in found["looks"].items()
+        for arm, kinds in arms.items()
         for what, f in kinds.items()
     ]
-    print(table(["training", "keypoints", f"PCK@{WITHIN_PX:g} px, median", "over the seeds"], rows))
+    print(table(["lab B", "training", "keypoints", f"PCK@{WITHIN_PX:g} px, median", "over the seeds"], rows))
 
 
 def report(runs: list[dict[str, Any]], training: int, test: int, steps: int) -> dict[str, Any]:
-    arms = {
-        arm: {
-            what: {
-                figure: summary((r[what][figure] for r in runs if r["arm"] == arm), 4)
-                for figure in ("pck", "error_px")
-            }
-            for what in ("never labelled", "labelled")
-        }
-        for arm in dict.fromkeys(r["arm"] for r in runs)
-    }
+    def figures(look: str, arm: str, what: str) -> dict[str, Any]:
+        chosen = [r[what] for r in runs if (r["look"], r["arm"]) == (look, arm)]
+        return {figure: summary((r[figure] for r in chosen), 4) for figure in ("pck", "error_px")}
+
+    pairs = dict.fromkeys((r["look"], r["arm"]) for r in runs)
     return {
         "labs": LABS,
         "training_frames": training,
@@ -171,7 +181,15 @@ def report(runs: list[dict[str, Any]], training: int, test: int, steps: int) -> 
         "steps": steps,
         "start": START,
         "within_px": WITHIN_PX,
-        "arms": arms,
+        "cast": CAST,
+        "looks": {
+            look: {
+                arm: {what: figures(look, arm, what) for what in ("never labelled", "labelled")}
+                for at, arm in pairs
+                if at == look
+            }
+            for look, _ in pairs
+        },
         "runs": runs,
     }
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
-from PIL import Image
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QLineEdit, QPushButton, QSpinBox
 
 from napari_superanimal.jobs.merge import merge_files, parse_input
 from napari_superanimal.keypoints import read_table
-from napari_superanimal.poses.formats import registry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,40 +20,12 @@ if TYPE_CHECKING:
 
     from pytestqt.qtbot import QtBot
 
-    from napari_superanimal.demo.render import Clip
     from napari_superanimal.plugin.widgets.match import MatchWidget
 
 pytestmark = pytest.mark.gui
 
-#: What the test's data set calls the rendered keypoints; the model does not know the last one.
-HIDDEN = {"nose": "p1", "left_ear": "p2", "right_ear": "p3", "tail_base": "p4", "tail_end": "p5"}
 #: Long, because other programs may hold all cores.
 BUSY_MS = 300_000
-
-
-@pytest.fixture
-def dataset(clip: Clip, tmp_path: Path) -> Path:
-    """Eight labelled pictures under names that say nothing."""
-    rows = np.arange(0, 400, 50)
-    keep = [clip.truth.keypoints.index(k) for k in HIDDEN]
-    for row in rows:
-        Image.fromarray(clip.frames[int(row)]).save(tmp_path / f"{row:03d}.png")
-    truth = clip.truth.take(rows)
-    labels = replace(
-        truth,
-        keypoints=tuple(HIDDEN.values()),
-        frames=np.arange(len(rows)),
-        xy=truth.xy[:, :, keep],
-        visibility=truth.visibility[:, :, keep],
-        likelihood=truth.likelihood[:, :, keep],
-        human=truth.found[:, :, keep],
-        images=tuple(f"{row:03d}.png" for row in rows),
-        root=tmp_path,
-        skeleton=(),
-        metadata={},
-    )
-    registry.write(labels, tmp_path / "lab.json", "coco")
-    return tmp_path / "lab.json"
 
 
 @pytest.fixture
@@ -106,7 +75,7 @@ def errors() -> list[str]:
 
 
 def test_from_pictures_to_a_saved_table(
-    viewer: Any, widget: MatchWidget, qtbot: QtBot, dataset: Path, clip: Clip
+    viewer: Any, widget: MatchWidget, qtbot: QtBot, dataset: Path, hidden_names: dict[str, str]
 ) -> None:
     notification_manager.records.clear()
     widget.findChild(QLineEdit, "match_path").setText(str(dataset))
@@ -115,7 +84,7 @@ def test_from_pictures_to_a_saved_table(
     assert widget.running
     qtbot.waitUntil(lambda: not widget.running, timeout=BUSY_MS)
     assert errors() == []
-    expected = {hidden: name for name, hidden in HIDDEN.items()} | {"p5": ""}
+    expected = {hidden: name for name, hidden in hidden_names.items()} | {"p5": ""}
     assert widget.choices == expected, "a tip of the tail that the model does not know has no match"
     assert "4 of 5 keypoints matched" in widget.findChild(QLabel, "match_hint").text()
     assert {"matched images", "pairs", "what the model sees", "your labels"} <= {

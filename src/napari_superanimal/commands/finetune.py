@@ -252,21 +252,17 @@ def trials_of(args: argparse.Namespace, poses: Poses, model: ModelRef, table: Co
 
 
 def table_of(args: argparse.Namespace, poses: Poses, model: ModelRef) -> ConversionTable | None:
-    """The table given, else the one saved with the dataset, else the one that the names call for, if any."""
-    from napari_superanimal.keypoints import KeypointSpace, find_table
-    from napari_superanimal.keypoints.many import pick_table, saved_table
+    """`look_up_table` for the dataset; says which table it is, and what it leaves out."""
+    from napari_superanimal.keypoints import KeypointSpace, look_up_table
 
     space = KeypointSpace.from_json(model.card.space)
-    kept = None if args.table else saved_table(args.dataset, space.name)
-    if given := pick_table(args.table) if args.table else kept:
-        unmapped = given.check(poses.keypoints, space)
-        if not args.progress_lines:
-            if kept is not None:
-                hint("conversion table saved with the data set")
-            if unmapped:
-                hint(f"keypoints without a place in {space.name}, learned anew: {', '.join(unmapped)}")
-        return given
-    found = find_table(poses.keypoints, space)
+    table, came_from = look_up_table(poses.keypoints, space, args.table, path=args.dataset)
+    unmapped = table.check(poses.keypoints, space) if table is not None and came_from != "names" else ()
     if not args.progress_lines:
-        hint(f"conversion table found from the keypoint names: {found.name if found else 'none'}")
-    return found
+        if came_from == "saved":
+            hint("conversion table saved with the data set")
+        elif came_from == "names":
+            hint(f"conversion table found from the keypoint names: {table.name if table else 'none'}")
+        if unmapped:
+            hint(f"keypoints without a place in {space.name}, learned anew: {', '.join(unmapped)}")
+    return table

@@ -100,7 +100,7 @@ def prepare(
             path=poses.root,
             remedy="choose some images to measure on with --test, and leave others to learn from",
         )
-    mapped = origin(poses.keypoints, model, table)
+    mapped = origin(poses.keypoints, model.card.keypoints, table)
     other = tuple(k for k in model.card.keypoints if k not in mapped.values())
     trials = Trials(
         model, table, poses.take(~chosen), poses.take(chosen), tuple(mapped), other, None, others is not None

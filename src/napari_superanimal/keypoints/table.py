@@ -7,7 +7,7 @@ import io
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from napari_superanimal.errors import UserError
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 #: ``left_eye|right_eye``: the source keypoint is whichever of the pair is on the animal's visible side.
 SIDE = "|"
+#: Where a table came from: asked for, saved with the dataset, or found from the keypoints' names.
+Origin = Literal["given", "saved", "names"]
 
 
 @dataclass(frozen=True)
@@ -203,14 +205,14 @@ def find_table(names: Sequence[str], space: KeypointSpace) -> ConversionTable | 
     return same if len(same.rows) >= 2 else None
 
 
-def table_for(
+def look_up_table(
     names: Sequence[str],
     space: KeypointSpace,
     given: str | Path | None = None,
     *,
     folder: Path | None = None,
     path: Path | str | None = None,
-) -> ConversionTable:
+) -> tuple[ConversionTable | None, Origin]:
     """The conversion table asked for, else the one saved with the dataset, else that which the names call for.
 
     Parameters
@@ -222,20 +224,44 @@ def table_for(
     folder : Path, optional
         Where a file `given` is looked for first.
     path : Path or str, optional
-        The dataset: where a saved table is looked for; also for messages.
+        The dataset: where a saved table is looked for.
+
+    Returns
+    -------
+    table : ConversionTable or None
+        None where nothing is given or saved, and the names explain nothing.
+    origin : {"given", "saved", "names"}
 
     Raises
     ------
     UserError
-        If the table asked for is not there or is wrong, or none is and the names explain nothing.
+        If the table asked for is not there, or it or the saved one is wrong.
     """
     from napari_superanimal.keypoints.many import pick_table, saved_table
 
     if given:
-        return pick_table(given, folder)
+        return pick_table(given, folder), "given"
     if path is not None and (kept := saved_table(Path(path), space.name)) is not None:
-        return kept
-    found = find_table(names, space)
+        return kept, "saved"
+    return find_table(names, space), "names"
+
+
+def table_for(
+    names: Sequence[str],
+    space: KeypointSpace,
+    given: str | Path | None = None,
+    *,
+    folder: Path | None = None,
+    path: Path | str | None = None,
+) -> ConversionTable:
+    """As `look_up_table`, for those who cannot go on without a table.
+
+    Raises
+    ------
+    UserError
+        Also if there is none.
+    """
+    found, _ = look_up_table(names, space, given, folder=folder, path=path)
     if found is None:
         more = "..." if len(names) > 5 else ""
         raise UserError(

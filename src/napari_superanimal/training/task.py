@@ -91,7 +91,7 @@ def user_task(
 ) -> Task:
     """The user's keypoints alone, under their own names."""
     names = poses.keypoints
-    source_of = origin(names, model, table)
+    source_of = origin(names, model.card.keypoints, table)
     space = user_space(names, source_of, model)
     canonical = model.card.side_canonical and bool(space.front) and bool(space.rear) and bool(space.pairs)
     samples = gather_pose_samples(
@@ -146,7 +146,7 @@ def replay_task(
         human=replay.poses.human[samples.rows[:, 0], samples.rows[:, 1]],
         canonical=model.card.side_canonical,
         labels=replay.poses,
-        mapped=tuple(origin(poses.keypoints, model, table).values()),
+        mapped=tuple(origin(poses.keypoints, model.card.keypoints, table).values()),
         table=vocabulary.table,
         counts=replay.counts,
     )

@@ -38,13 +38,13 @@ class Vocabulary:
     new: tuple[str, ...]
 
 
-def origin(names: Sequence[str], model: LoadedModel, table: ConversionTable | None) -> dict[str, str]:
-    """The model's channel that each of the user's keypoints starts from; those that it never knew are absent."""
+def origin(names: Sequence[str], known: Sequence[str], table: ConversionTable | None) -> dict[str, str]:
+    """Which of a model's `known` keypoints each of the user's starts from; those that it never knew are absent."""
     found = {}
     for name in names:
         target = (table.target(name) if table else name) or ""
         first = target.partition(SIDE)[0]
-        if first in model.card.keypoints:
+        if first in known:
             found[name] = first
     return found
 

@@ -165,7 +165,7 @@ def test_naive_starts_with_the_model_s_own_answers(tiny_model: Callable[..., Loa
     """Before the first step, mapped keypoints are found exactly where the model finds them."""
     base = tiny_model()
     names = ("belly", "rump", "snout")
-    source = origin(names, base, TABLE)
+    source = origin(names, base.card.keypoints, TABLE)
     assert source == {"rump": "tail_base", "snout": "nose"}
     network = PoseNet(base.pose.config, 3)
     take_over(network, base, [source.get(k) for k in names])
@@ -217,13 +217,15 @@ def test_modes_differ_in_what_they_take_over(
 
 def test_names_of_the_space_need_no_table(tiny_model: Callable[..., LoadedModel]) -> None:
     base = tiny_model()
-    assert origin(("nose", "neck", "mine"), base, None) == {"nose": "nose"}, "neck was never trained"
+    assert origin(("nose", "neck", "mine"), base.card.keypoints, None) == {"nose": "nose"}, (
+        "neck was never trained"
+    )
 
 
 def test_a_user_s_space_inherits_what_it_can(tiny_model: Callable[..., LoadedModel]) -> None:
     base = tiny_model()
     names = ("rightear", "snout", "leftear", "rump", "whisker_l", "whisker_r")
-    space = user_space(names, origin(names, base, TABLE), base)
+    space = user_space(names, origin(names, base.card.keypoints, TABLE), base)
     assert space.keypoints == names
     assert set(space.pairs) == {("leftear", "rightear"), ("whisker_l", "whisker_r")}
     assert space.swap.tolist() == [2, 1, 0, 3, 5, 4]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +22,12 @@ from napari_superanimal.plugin import runs
 from napari_superanimal.plugin.requests import FinetuneRequest
 from napari_superanimal.plugin.widgets.controls import button, group, hint, spin
 from napari_superanimal.plugin.widgets.dock import DockForm
-from napari_superanimal.plugin.widgets.finetune_outcome import comparison_text, expected_text, outcome_text
+from napari_superanimal.plugin.widgets.finetune_outcome import (
+    comparison_text,
+    expected_text,
+    matches_text,
+    outcome_text,
+)
 from napari_superanimal.plugin.widgets.labels_source import LabelsSource
 from napari_superanimal.plugin.widgets.live_plot import Curve, LivePlot
 from napari_superanimal.plugin.widgets.model_card import ModelPicker
@@ -37,6 +43,8 @@ if TYPE_CHECKING:
 
 #: What a user may choose from: steps of training.
 LENGTHS = {"Quick try": 200, "Normal": 1000, "Long": 4000, "Other": 0}
+#: The form that matches keypoints, as the manifest calls it.
+MATCH = "Match keypoints"
 #: Steps per second assumed until this computer has trained once.
 GUESS = 1.0
 
@@ -70,6 +78,12 @@ class FinetuneWidget(DockForm):
             self.mode.addItem(mode.title, key)
         self.mode_text = hint("finetune_mode_text")
         self.table = TableField("finetune")
+        self.matches = hint("finetune_matches")
+        self.match_button = button(
+            "Match keypoints…",
+            "finetune_match",
+            "See on your pictures which of the model's keypoints yours are, put it right and come back",
+        )
         self.length = QComboBox()
         self.length.setObjectName("finetune_length")
         self.length.addItems(list(LENGTHS))
@@ -108,6 +122,7 @@ class FinetuneWidget(DockForm):
         self.start_button.clicked.connect(self.start)
         self.compare_button.clicked.connect(self.compare)
         self.table.changed.connect(self._describe)
+        self.match_button.clicked.connect(self._open_match)
         self.bar.cancel_clicked.connect(self.cancel)
         self.source.changed.connect(self._source_changed)
         self._source_changed()
@@ -122,6 +137,8 @@ class FinetuneWidget(DockForm):
         fields.addRow("How", self.mode)
         fields.addRow(self.mode_text)
         fields.addRow("Table", self.table)
+        fields.addRow(self.matches)
+        fields.addRow(self.match_button)
         long = QHBoxLayout()
         long.addWidget(self.length)
         long.addWidget(self.steps)
@@ -344,25 +361,52 @@ class FinetuneWidget(DockForm):
 
     def _describe(self) -> None:
         mode = MODES.get(self.mode.currentData())
-        meaning = expected_text(self.mode.currentData(), self.models.card, self._known())
+        meaning = expected_text(self.mode.currentData(), self.models.card, self._show_matches())
         self.mode_text.setText(" ".join(t for t in (mode.explanation if mode else "", meaning) if t))
         self._show_estimate()
         self._update_buttons()
 
-    def _known(self) -> tuple[str, ...] | None:
-        """Keypoints of the model that the labels have; None while that cannot be told."""
-        from napari_superanimal.keypoints import KeypointSpace, find_table, load_table
+    def _show_matches(self) -> tuple[str, ...] | None:
+        """Say which of the user's keypoints the model knows; gives what they are to the model, None if unknown."""
+        from napari_superanimal.keypoints import KeypointSpace, look_up_table
+        from napari_superanimal.keypoints.table import SIDE
+        from napari_superanimal.training.vocabulary import origin
 
         card, names = self.models.card, self.source.keypoints
+        self.matches.setText("")
+        self.matches.setVisible(False)
         if card is None or not names:
             return None
         try:
-            path = self.table.table()
+            path = self.source.dataset() if self.source.on_disk else None
+            space = KeypointSpace.from_json(card.space)
+            table, came_from = look_up_table(names, space, self.table.table(), path=path)
         except UserError:
             return None
-        table = load_table(path) if path else find_table(names, KeypointSpace.from_json(card.space))
-        targets = {t for n in names for t in ((table.target(n) if table else n) or "").split("|")}
-        return tuple(k for k in card.keypoints if k in targets)
+        known = origin(names, card.keypoints, table)
+        self.matches.setText(matches_text(names, known, came_from if self.source.on_disk else "layer"))
+        self.matches.setVisible(bool(self.matches.text()))
+        meant = {part for n in known for part in ((table.target(n) if table else n) or "").split(SIDE)}
+        return tuple(k for k in card.keypoints if k in meant)
+
+    def _open_match(self) -> None:
+        """The Match form for these labels and this model; its table comes back here."""
+        _, widget = self.viewer.window.add_plugin_dock_widget("napari-superanimal", MATCH, tabify=True)
+        if self.models.card is not None:
+            widget.models.choose(self.models.card.name)
+        if not widget.running:
+            widget.path.setText(self.source.path.text())
+        with contextlib.suppress(TypeError, RuntimeError):
+            widget.saved.disconnect(self._matched)
+        widget.saved.connect(self._matched)
+
+    def _matched(self, path: str) -> None:
+        """A table was saved in the Match form."""
+        self.table.path.setText(path)
+        # the same path may hold other pairs now
+        self._describe()
+        if (dock := self.parentWidget()) is not None:
+            dock.raise_()
 
     def _length_chosen(self, choice: str) -> None:
         if LENGTHS[choice]:
@@ -392,4 +436,7 @@ class FinetuneWidget(DockForm):
     def _update_buttons(self) -> None:
         for each in (self.start_button, self.compare_button):
             each.setEnabled(not self.running and self.models.card is not None)
+        # corrected predictions have the model's own names
+        self.match_button.setVisible(self.source.on_disk)
+        self.match_button.setEnabled(bool(self.source.keypoints))
         self.unfinished_box.setEnabled(not self.running)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from napari_superanimal.training.modes import MODES
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from napari_superanimal.models.card import ModelCard
@@ -35,6 +36,33 @@ def outcome_text(card: ModelCard) -> str:
         parts.append(
             f"Of {replay['animals']} labelled animals {replay['unmatched']} look different to the old model; "
             "they taught your keypoints only."
+        )
+    return " ".join(parts)
+
+
+def matches_text(names: Sequence[str], known: Mapping[str, str], came_from: str) -> str:
+    """Which of the user's keypoints a model knows, and by what that was found; empty where names are the model's.
+
+    Parameters
+    ----------
+    known : mapping
+        The model's keypoint for each of the user's that it knows.
+    came_from : {"given", "saved", "names", "layer"}
+    """
+    new = [n for n in names if n not in known]
+    if came_from == "layer" and not new:
+        return ""
+    how = {
+        "given": "By the table",
+        "saved": "By the table saved with the data set",
+        "names": "By their names",
+    }
+    pairs = [f"{escape(n)} is {spoken(known[n])}" for n in names if n in known]
+    parts = [f"{how.get(came_from, 'By their names')}: {', '.join(pairs)}."] if pairs else []
+    if new:
+        line = f"<b>New to the model:</b> {', '.join(map(escape, new))}, learned from your labels alone."
+        parts.append(
+            line + (" If it may know them by another name, match them." if came_from == "names" else "")
         )
     return " ".join(parts)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -140,11 +141,11 @@ class LabelsSource(QWidget):
 
     @property
     def keypoints(self) -> tuple[str, ...]:
-        """Keypoints that a layer's labels have; empty for a data set on disk, which is read when training starts."""
-        if self.on_disk or self.points.layer is None:
-            return ()
+        """Keypoints that the labels have; empty where they cannot be read."""
         try:
-            return self.labels().keypoints
+            if self.on_disk:
+                return keypoints_of(self.dataset())
+            return () if self.points.layer is None else self.labels().keypoints
         except UserError:
             return ()
 
@@ -252,6 +253,24 @@ class LabelsSource(QWidget):
             self.dataset()
         except UserError as error:
             show_error(str(error))
+
+
+def keypoints_of(dataset: Path) -> tuple[str, ...]:
+    """Keypoints of a data set on disk, read once for as long as it does not change.
+
+    Raises
+    ------
+    UserError
+        If it cannot be read.
+    """
+    return _keypoints_of(dataset, dataset.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _keypoints_of(dataset: Path, changed: int) -> tuple[str, ...]:
+    from napari_superanimal.poses.formats import registry
+
+    return registry.read(dataset).keypoints
 
 
 def is_points(layer: Layer) -> bool:
