@@ -75,7 +75,28 @@ def add(subparsers: Any) -> None:
         metavar="NAME,...",
         help="formats to write besides dlc-h5: dlc-csv, coco",
     )
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto is fp32")
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16"),
+        default="auto",
+        help="of the networks' arithmetic; fp32 gives the reference's numbers. Default: auto, see --runtime",
+    )
+    parser.add_argument(
+        "--runtime",
+        choices=("auto", "torch", "openvino"),
+        default="auto",
+        help="what runs the networks; openvino is an extra. auto (default) tries what this computer has on the "
+        "first frames and takes the fastest whose keypoints are those of torch in fp32; with the small models and "
+        "for fewer than 100 frames it is torch in fp32. The run card tells what was taken",
+    )
+    parser.add_argument(
+        "--detect-every",
+        type=detector_steps,
+        default=1,
+        metavar="N|auto",
+        help="look for animals in every N-th frame, and where the poses ask for it; boxes in between follow the "
+        "animals. Several times faster where the detector is slow. Default: 1, every frame; auto is 8",
+    )
     parser.add_argument(
         "--batch-size", type=positive, default=16, metavar="N", help="animals per pass (default 16)"
     )
@@ -115,6 +136,15 @@ def frame_slice(text: str) -> tuple[int | None, int | None, int | None]:
     return start, stop, step
 
 
+def detector_steps(text: str) -> int:
+    """How many frames from one look of the detector to the next: a number, or "auto"."""
+    if text != "auto":
+        return positive(text)
+    from napari_superanimal.inference.keyframes import AUTO
+
+    return AUTO
+
+
 def format_list(text: str) -> tuple[str, ...]:
     """Comma-separated names of formats that predictions can be written in."""
     known = ("dlc-h5", "dlc-csv", "coco")
@@ -131,6 +161,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     from napari_superanimal.jobs.predict_plan import PredictOptions
     from napari_superanimal.jobs.reference import MAX_INDIVIDUALS
 
+    if args.reference and (args.detect_every > 1 or args.runtime == "openvino" or args.precision == "bf16"):
+        raise UserError(
+            "--reference computes every frame in fp32 by torch",
+            remedy="leave out --reference, or --detect-every, --runtime and --precision",
+        )
     if args.resume and args.overwrite:
         raise UserError("--resume and --overwrite exclude each other", remedy="give one of them")
     options = PredictOptions(
@@ -142,6 +177,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         formats=args.format,
         device=args.device,
         precision=args.precision,
+        runtime=args.runtime,
+        detect_every=args.detect_every,
         batch_size=args.batch_size,
         flip=args.flip,
         track=not args.no_track,
@@ -180,6 +217,8 @@ def summary(result: PredictResult) -> str:
     empty = card["quality"]["frames_without_animal"]
     text = f"{name}: {card['frames']} of {card['frames_asked']} frames, {card['fps']:.1f} fps"
     text += f" -> {result.predictions}"
+    if card.get("self_test"):
+        text += f"\n  computed by {card['self_test']['summary']}"
     if empty:
         text += f"\n  no animal was found in {empty} of {card['frames']} frames"
     if risky := card["swap_risk"]["frames"]:

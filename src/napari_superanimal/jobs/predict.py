@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs import run_card
 from napari_superanimal.jobs.chunks import ChunkFile, Header, NotKept, chunks_path
+from napari_superanimal.jobs.engine_choice import ENGINE, settle_engine
 from napari_superanimal.jobs.environment import peak_rss_mb
 from napari_superanimal.jobs.fetch import ensure_here, refuse_detector_as_model
 from napari_superanimal.jobs.inputs import Source, gather, refuse_doubles
@@ -156,6 +157,8 @@ def _load(model: ModelRef, detector: ModelRef | str, options: PredictOptions) ->
         precision="fp32" if options.reference else options.precision,
         batch_size=options.batch_size,
         flip=options.flip,
+        runtime="torch" if options.reference else options.runtime,
+        detect_every=options.detect_every,
         reference=options.reference,
     )
 
@@ -174,9 +177,9 @@ def _run(
     path = chunks_path(task.targets["dlc-h5"])
     if not options.resume:
         path.unlink(missing_ok=True)
-    chunks = ChunkFile(
-        path, Header(run_card.identity(task.card), predictor.space.keypoints, predictor.individuals)
-    )
+    choice = settle_engine(predictor, task, options, path, on_progress)
+    work = {**run_card.identity(task.card), ENGINE: asdict(choice.engine)}
+    chunks = ChunkFile(path, Header(work, predictor.space.keypoints, predictor.individuals))
     with chunks:
         frames, before, earlier = task.frames[chunks.frames :], chunks.frames, chunks.seconds
         meter = Meter(len(task.frames), before)
@@ -200,6 +203,8 @@ def _run(
                 failure = error
         results = Results(task, chunks, predictor)
         card = _fill(results, stream.stats, failure)
+        card["runtime"], card["precision"] = choice.engine.runtime, choice.engine.precision
+        card["self_test"] = choice.to_json() if choice.trials else None
         card["seconds"] = round(earlier + stream.stats.seconds, 3)
         card["fps"] = round(card["frames"] / max(card["seconds"], 1e-3), 2)
         card["started"] = started.isoformat(timespec="seconds")
@@ -234,6 +239,7 @@ def _fill(results: Results, stats: StreamStats, failure: BaseException | None) -
         "device": str(predictor.device),
         "batch_size": predictor.batch_size,
         "flip": predictor.flip,
+        "detect_every": task.card["options"]["detect_every"],
         **stats.to_json(),
         "decode_fps": None if decode_fps is None else round(decode_fps, 2),
         "peak_rss_mb": round(peak_rss_mb(), 1),

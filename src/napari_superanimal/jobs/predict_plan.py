@@ -46,8 +46,13 @@ class PredictOptions:
     max_individuals : int
     formats : tuple of str
         Besides ``dlc-h5``, which is always written.
-    device, precision, batch_size, flip, track
+    device, batch_size, flip, track
         As for `Predictor` and `predict_stream`.
+    precision, runtime : str
+        "auto" tries what there is on the first frames of a long recording (`runtime.self_test`), with SuperAnimal's
+        models only: the small ones run in float32 by torch unless something else is asked for.
+    detect_every : int
+        Frames from one look of the detector to the next (`inference.keyframes`); 1 looks at all of them.
     annotate : bool
         Also write a video with the poses drawn in.
     overwrite, resume : bool
@@ -67,6 +72,8 @@ class PredictOptions:
     formats: tuple[str, ...] = ("dlc-h5",)
     device: str = "auto"
     precision: str = "auto"
+    runtime: str = "auto"
+    detect_every: int = 1
     batch_size: int = 16
     flip: bool | None = None
     track: bool = True
@@ -154,7 +161,7 @@ def prepare(source: Source, model: ModelRef, detector: ModelRef | str, options: 
         "options": {
             name: value
             for name, value in asdict(options).items()
-            if name in ("precision", "flip", "track", "seed", "reference")
+            if name in ("precision", "runtime", "detect_every", "flip", "track", "seed", "reference")
         },
     }
     if not source.is_video:
