@@ -19,7 +19,8 @@ import torch
 from evaluate_minis import MODELS, RECIPES, datasets
 
 from napari_superanimal.evaluation.evaluate import evaluate_predictions
-from napari_superanimal.evaluation.pictures import KEY, animal_figures, distribution, novelty_of
+from napari_superanimal.evaluation.pictures import animal_figures, distribution, novelty_of
+from napari_superanimal.models.known import KEY
 from napari_superanimal.evaluation.run import predict_images
 from napari_superanimal.inference.predictor import Predictor
 from napari_superanimal.models.card import write_card

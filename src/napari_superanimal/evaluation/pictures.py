@@ -6,20 +6,17 @@ The same figures are measured on the data that a model knows (they stand in its 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
     from napari_superanimal.inference.frame_predictor import Frame
-    from napari_superanimal.models.card import ModelCard
     from napari_superanimal.models.load import LoadedModel
 
-#: Where distributions stand in a card's calibration.
-KEY = "pictures"
 LEVELS = (0.02, 0.05, 0.25, 0.5, 0.75, 0.95, 0.98)
 #: How much of a crop is looked at, relative to the box: light is judged on the animal and what is around it.
 AROUND = 1.2
@@ -89,26 +86,3 @@ def distribution(values: Iterable[float]) -> dict[str, float]:
     if not len(v):
         return {}
     return {f"{level:g}": round(float(q), 5) for level, q in zip(LEVELS, np.quantile(v, LEVELS), strict=True)}
-
-
-def known_pictures(card: ModelCard, kind: str = "known") -> dict[str, dict[str, float]]:
-    """Distributions in a card; empty where it has none.
-
-    Parameters
-    ----------
-    kind : {"known", "unseen"}
-        Datasets that the model was trained on, or others.
-    """
-    pictures: Any = card.calibration.get(KEY, {})
-    found = pictures.get(kind, {}) if isinstance(pictures, dict) else {}
-    return {k: v for k, v in found.items() if isinstance(v, dict) and v}
-
-
-def outside(value: float, levels: Mapping[str, float], margin: float = 1.0) -> float:
-    """How far a value lies outside what a model knows, in its spread (half of the 5 to 95 % range); 0 inside.
-
-    `margin` widens the range by a factor for quantities that training scales (sizes).
-    """
-    low, high = float(levels["0.02"]) / margin, float(levels["0.98"]) * margin
-    spread = max((float(levels["0.95"]) - float(levels["0.05"])) / 2, 1e-6)
-    return max(low - value, value - high, 0.0) / spread

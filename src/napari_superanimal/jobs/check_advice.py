@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from napari_superanimal.evaluation.pictures import known_pictures, outside
+from napari_superanimal.models.known import known_pictures, outside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

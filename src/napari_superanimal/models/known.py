@@ -1,0 +1,36 @@
+"""What the pictures are like that a model knows, as its card tells."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from napari_superanimal.models.card import ModelCard
+
+#: Where distributions stand in a card's calibration.
+KEY = "pictures"
+
+
+def known_pictures(card: ModelCard, kind: str = "known") -> dict[str, dict[str, float]]:
+    """Distributions in a card; empty where it has none.
+
+    Parameters
+    ----------
+    kind : {"known", "unseen"}
+        Datasets that the model was trained on, or others.
+    """
+    pictures: Any = card.calibration.get(KEY, {})
+    found = pictures.get(kind, {}) if isinstance(pictures, dict) else {}
+    return {k: v for k, v in found.items() if isinstance(v, dict) and v}
+
+
+def outside(value: float, levels: Mapping[str, float], margin: float = 1.0) -> float:
+    """How far a value lies outside what a model knows, in its spread (half of the 5 to 95 % range); 0 inside.
+
+    `margin` widens the range by a factor for quantities that training scales (sizes).
+    """
+    low, high = float(levels["0.02"]) / margin, float(levels["0.98"]) * margin
+    spread = max((float(levels["0.95"]) - float(levels["0.05"])) / 2, 1e-6)
+    return max(low - value, value - high, 0.0) / spread
