@@ -147,7 +147,7 @@ def prepare(
         on_progress=on_progress,
         token=token,
     )
-    back = headings(looks, model.card.keypoints, model.space) < 0
+    back = headings(looks, model.card, model.space) < 0
     labels = pseudo_labels(looks, threshold_of(model, settings), backwards=back, temporal=settings.temporal)
     return Lesson(name, bursts, looks, labels)
 
@@ -203,7 +203,7 @@ def train(
             samples,
             model.pose.config,
             Augmentation(
-                rotation=TURNING["top" if "top" in card.view else "side"],
+                rotation=turning(model),
                 scale=1.25,
                 shift=0.08,
                 photometric=0.7,
@@ -230,6 +230,11 @@ def train(
     )
     assert isinstance(trained, PoseNet)
     return trained
+
+
+def turning(model: LoadedModel) -> float:
+    """Degrees to either side that pictures are turned by in training."""
+    return TURNING["top" if "top" in model.card.view else "side"]
 
 
 def adapted(model: LoadedModel, pose: PoseNet) -> LoadedModel:

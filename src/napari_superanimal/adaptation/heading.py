@@ -12,27 +12,32 @@ if TYPE_CHECKING:
 
     from napari_superanimal.adaptation.teacher import Looks
     from napari_superanimal.keypoints import KeypointSpace
+    from napari_superanimal.models.card import ModelCard
 
 Floats = npt.NDArray[np.float64]
 #: Frames on either side that an animal's way is fitted to.
 REACH = 24
 #: Fewest frames for that.
 FEWEST = 7
-#: An animal that goes less than this share of its size in the frames looked at stands.
-STANDS = 0.25
+#: An animal that goes less than this share of its size in the frames looked at stands. From above, a box's centre moves
+#: as far when the animal stretches or turns on the spot.
+STANDS = {"side": 0.2, "top": 0.4}
+#: A camera that never moves further than this share of the animal within a burst stands.
+STILL = 0.05
 #: The axis from hind end to head must be this long, in sizes of the animal, to tell a heading.
 AXIS = 0.25
 #: Cosine between heading and way below which an animal goes backwards, above whose negative it goes forwards.
 BACKWARDS = -0.7
 
 
-def headings(looks: Looks, channels: Sequence[str], space: KeypointSpace) -> npt.NDArray[np.int8]:
+def headings(looks: Looks, card: ModelCard, space: KeypointSpace) -> npt.NDArray[np.int8]:
     """Which way each animal goes, (N,): 1 forwards, -1 backwards, 0 stands or cannot be told."""
+    channels, stands = card.keypoints, STANDS["top" if "top" in card.view else "side"]
     axis, way = body_axis(looks, channels, space), ways(looks)
     length, gone = np.linalg.norm(axis, axis=-1), np.linalg.norm(way, axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = (axis * way).sum(-1) / (length * gone)
-        told = (length >= AXIS * looks.size) & (gone >= STANDS * looks.size)
+        told = (length >= AXIS * looks.size) & (gone >= stands * looks.size)
     out = np.zeros(len(looks), np.int8)
     out[told & (cosine >= -BACKWARDS)] = 1
     out[told & (cosine <= BACKWARDS)] = -1
@@ -54,15 +59,23 @@ def body_axis(looks: Looks, channels: Sequence[str], space: KeypointSpace) -> Fl
 
 
 def ways(looks: Looks) -> Floats:
-    """How far the boxes' centres go in the frames around, (N, 2) px, by a line through them; NaN with too few."""
-    centre = looks.boxes[:, :2] + looks.boxes[:, 2:] / 2
+    """How far animals go over the ground in the frames around, (N, 2) px, by a line through the boxes' centres.
+
+    NaN with too few frames. The camera's own motion is taken off; where it moves, frames of other bursts say nothing.
+    """
     out = np.full((len(looks), 2), np.nan)
+    if not len(looks):
+        return out
+    centre = looks.boxes[:, :2] + looks.boxes[:, 2:] / 2 - looks.camera
+    still = np.nanmax(np.linalg.norm(looks.camera, axis=-1), initial=0.0) <= STILL * float(
+        np.median(looks.size)
+    )
     for individual in np.unique(looks.individual):
-        rows = np.flatnonzero(looks.individual == individual)
+        rows = np.flatnonzero((looks.individual == individual) & np.isfinite(centre).all(-1))
         for n in rows:
             near = rows[np.abs(looks.frames[rows] - looks.frames[n]) <= REACH]
             # individuals have no identity from burst to burst where there are several
-            if looks.individual.max() > 0:
+            if looks.individual.max() > 0 or not still:
                 near = near[looks.burst[near] == looks.burst[n]]
             if len(near) < FEWEST:
                 continue

@@ -319,7 +319,7 @@ def fixed_points(before: Poses, looks: Looks, model: LoadedModel, threshold: flo
         The same frames, looked at several times.
     """
     card, space = model.card, model.space
-    back = headings(looks, card.keypoints, space) < 0
+    back = headings(looks, card, space) < 0
     _, believed, _ = trusted(looks, threshold, back)
     whole = np.zeros((len(looks), len(space)), bool)
     whole[:, [space.index(k) for k in card.keypoints]] = believed

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_superanimal.adaptation.camera import camera_path
 from napari_superanimal.inference.crops import cut, cut_batch, square_crop, to_frame
 from napari_superanimal.inference.likelihood import likelihood
 from napari_superanimal.inference.pose_pass import pose_pass, symmetry_of
@@ -58,6 +59,8 @@ class Looks:
     squares : (N, 3) float64
         Left, top and side of each crop in the frame.
     embedding : (N, C) float32
+    camera : (N, 2) float64, px
+        How far the background has moved since the first frame of the burst; NaN where that is unknown.
     """
 
     frames: npt.NDArray[np.int64]
@@ -70,6 +73,7 @@ class Looks:
     crops: Tensor
     squares: Floats
     embedding: Tensor
+    camera: Floats
 
     def __len__(self) -> int:
         return len(self.frames)
@@ -123,48 +127,47 @@ def look(
         frames = [frame for _, frame in video.iter_frames(burst.start, burst.stop, 1)]
         boxes, scores, owner, column = _follow(finder, frames, max_individuals, len(model.space))
         if len(boxes):
+            path = camera_path(frames, [boxes[owner == i] for i in range(len(frames))])
             pictures = [frames[i] for i in owner]
             xy, sure, embedding = eye(pictures, boxes, views, rng)
             squares = np.empty((len(boxes), 3))
             for i, (picture, box) in enumerate(zip(pictures, boxes, strict=True)):
                 crop, *squares[i] = cut(picture, *square_crop(box, model.card.context * ROOM), size)
                 crops.append(crop)
+            numbers = np.array(burst)[owner]
             parts.append(
-                (np.array(burst)[owner], np.full(len(boxes), n), column, boxes, scores, xy, sure, squares)
+                (numbers, np.full(len(boxes), n), column, boxes, scores, xy, sure, squares, path[owner])
             )
             embeddings.append(embedding)
         done += len(frames)
         if on_progress is not None:
             on_progress(meter.at(done, message))
-    k = len(model.card.keypoints)
     if not parts:
-        none = np.empty(0, np.int64)
-        return Looks(
-            none,
-            none,
-            none,
-            np.empty((0, 4)),
-            np.empty(0),
-            np.empty((0, views, k, 2)),
-            np.empty((0, views, k)),
-            torch.empty((0, 3, size, size), dtype=torch.uint8),
-            np.empty((0, 3)),
-            torch.empty((0, 0)),
-        )
-    frames_, burst_, column_, boxes_, scores_, xy_, sure_, squares_ = (
-        np.concatenate([p[i] for p in parts]) for i in range(8)
+        return _nothing(views, len(model.card.keypoints), size)
+    frame, which, individual, box, score, xy, sure, square, path = (
+        np.concatenate([part[i] for part in parts]) for i in range(9)
     )
+    whole = torch.stack(crops), square, torch.cat(embeddings), path
+    return Looks(frame.astype(np.int64), which, individual, box, score, xy, sure, *whole)
+
+
+def _nothing(views: int, keypoints: int, size: int) -> Looks:
+    """No animal was seen."""
+    none = np.empty(0, np.int64)
+    shape = (0, views, keypoints)
+    crops = torch.empty((0, 3, size, size), dtype=torch.uint8)
     return Looks(
-        frames_.astype(np.int64),
-        burst_.astype(np.int64),
-        column_.astype(np.int64),
-        boxes_,
-        scores_,
-        xy_,
-        sure_,
-        torch.stack(crops),
-        squares_,
-        torch.cat(embeddings),
+        none,
+        none,
+        none,
+        np.empty((0, 4)),
+        np.empty(0),
+        np.empty((*shape, 2)),
+        np.empty(shape),
+        crops,
+        np.empty((0, 3)),
+        torch.empty((0, 0)),
+        np.empty((0, 2)),
     )
 
 

@@ -89,7 +89,7 @@ def examine(model: LoadedModel, looks: Looks) -> Trust:
         shares = [(np.linalg.norm(xy - plain, axis=-1) <= reach)[fixed].mean() for xy, _ in views]
         return float(np.mean(shares)) if fixed.any() else nan
 
-    way = headings(looks, model.card.keypoints, model.space)
+    way = headings(looks, model.card, model.space)
     unseen = known_pictures(model.card, "unseen").get("novelty")
     far = nan
     if model.calibration:

@@ -132,7 +132,16 @@ def adapt_files(
     """
     import torch
 
-    from napari_superanimal.adaptation.adapt import AdaptSettings, gather, plan, prepare, threshold_of, train
+    from napari_superanimal.adaptation.adapt import (
+        AdaptSettings,
+        gather,
+        plan,
+        prepare,
+        threshold_of,
+        train,
+        turning,
+    )
+    from napari_superanimal.adaptation.detector import train_detector
     from napari_superanimal.adaptation.predict import predict_bursts
     from napari_superanimal.adaptation.proof import fixed_points, prove
     from napari_superanimal.adaptation.teacher import look
@@ -140,7 +149,7 @@ def adapt_files(
     from napari_superanimal.adaptation.verdict import judge
     from napari_superanimal.inference.predictor import Predictor
     from napari_superanimal.models.load import load_model, save_model
-    from napari_superanimal.training.train import POSE_CHECKPOINT
+    from napari_superanimal.training.train import DETECTOR_CHECKPOINT, POSE_CHECKPOINT
 
     settings = options.settings or AdaptSettings()
     tell = say or (lambda _: None)
@@ -196,6 +205,16 @@ def adapt_files(
             **watch,
         )
         detector = model.detector
+        if settings.detector:
+            detector = train_detector(
+                model,
+                [(c.lesson, c.video) for c in learned if c.lesson is not None],
+                settings,
+                turning=turning(model),
+                checkpoint=options.out / DETECTOR_CHECKPOINT,
+                resume=options.resume,
+                **watch,
+            )
         new = replace(model, pose=pose, detector=detector)
         new = replace(new, card=_card(options.out.resolve().name, model.card, learned, settings))
         for clip in (*learned, *shown):
