@@ -10,40 +10,17 @@ python benchmarks/data_efficiency.py --data DATA --work WORK
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import torch
 from common import IMAGES, write_result
-from replay import HELD_MOUSE, labels
+from one_lab import start_without
+from replay import HELD_MOUSE, OTHER_LAB, labels
 
 from napari_superanimal.jobs.charts import save_chart
 from napari_superanimal.jobs.few_shot import chart, few_shot, table_of
 from napari_superanimal.jobs.trials import prepare
 from napari_superanimal.keypoints import load_table
-from napari_superanimal.models.load import LoadedModel, load_model
-from napari_superanimal.training.config import read_config
-from napari_superanimal.training.train import train
-
-RECIPE = Path(__file__).parent / "recipes" / "mouse-topview-mini.yaml"
-OTHER_LAB = "oft"
-
-
-def start_without(lab: str, data: Path, out: Path, steps: int) -> LoadedModel:
-    """A model by the shipped recipe, without one laboratory, without a detector and calibration."""
-    if not (out / "card.json").is_file():
-        recipe = read_config(RECIPE)
-        loop = replace(recipe.pose.loop, steps=steps, batch_size=8, validate_every=steps)
-        plain = replace(recipe.pose.augmentation, background=0.0, neighbour=0.0)
-        config = replace(
-            recipe,
-            datasets=tuple(d for d in recipe.datasets if d.name != lab),
-            pose=replace(recipe.pose, loop=loop, augmentation=plain),
-            detector=None,
-            leave_one_out=0,
-        )
-        train(config, data, out, resume=True)
-    return load_model(out)
 
 
 def main() -> None:
@@ -52,14 +29,13 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, required=True, help="folder of the models; what is there is not repeated"
     )
-    parser.add_argument("--start-steps", type=int, default=1000)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--frames", type=int, nargs="+", default=(2, 5, 10, 25, 50, 100))
     parser.add_argument("--modes", nargs="+", default=("replay", "scratch"))
     args = parser.parse_args()
     torch.set_num_threads(1)
-    start = start_without(OTHER_LAB, args.data, args.work / "start", args.start_steps)
+    start = start_without(OTHER_LAB, args.data, args.work / "start")
     mine, _ = labels(args.data)
     trials = prepare(mine, start, load_table("oft"), test=HELD_MOUSE)
     found = few_shot(
@@ -72,7 +48,7 @@ def main() -> None:
         on_progress=lambda p: print(p.message, p.done, flush=True) if p.done % 100 == 0 else None,
         resume=True,
     )
-    write_result("data_efficiency", {"start_steps": args.start_steps, **found})
+    write_result("data_efficiency", found)
     save_chart(IMAGES / "data_efficiency.svg", chart(found))
     print(table_of(found))
 

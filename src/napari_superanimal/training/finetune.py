@@ -18,6 +18,7 @@ from napari_superanimal.keypoints import write_table
 from napari_superanimal.models.card import ModelCard
 from napari_superanimal.models.load import LoadedModel, save_model
 from napari_superanimal.models.networks import PoseNet, reset_head
+from napari_superanimal.poses import UNLABELLED
 from napari_superanimal.training import distributed
 from napari_superanimal.training.anchor import no_further_than_needed
 from napari_superanimal.training.augment import Augmentation
@@ -25,6 +26,7 @@ from napari_superanimal.training.detector_update import update_detector
 from napari_superanimal.training.loop import LoopConfig, run
 from napari_superanimal.training.modes import MODES
 from napari_superanimal.training.pose_stage import pose_batches, predict_samples
+from napari_superanimal.training.rehearsal import Rehearsal
 from napari_superanimal.training.replay import THRESHOLD
 from napari_superanimal.training.samples import FrameReader, PoseSamples, pick, read_image
 from napari_superanimal.training.sampling import balanced
@@ -39,8 +41,8 @@ if TYPE_CHECKING:
     from napari_superanimal.keypoints import ConversionTable
     from napari_superanimal.poses import Poses
 
-#: Peak learning rate by mode: what rehearses must not run away from what it knows.
-LEARNING_RATE = {"replay": 4e-4, "naive": 7e-4, "backbone": 7e-4, "scratch": 2e-3}
+#: Peak learning rate by mode.
+LEARNING_RATE = {"replay": 7e-4, "naive": 7e-4, "backbone": 7e-4, "scratch": 2e-3}
 #: What the user's names became, in the folder of a model that kept the old ones.
 TABLE_FILE = "table.csv"
 #: A keypoint that the starting model was sure of is kept if the new model finds it with this confidence ...
@@ -124,6 +126,15 @@ def finetune(
         split(samples, validation) if hold_out else (samples, pick(samples, np.empty(0, np.int64)))
     )
     human = task.human[np.isin(samples.rows[:, 0], held.rows[:, 0])]
+    rehearsal = None
+    if mode == "replay":
+        asked = ~task.human & (samples.visibility != UNLABELLED)
+        order = {k: i for i, k in enumerate(model.card.keypoints)}
+        rehearsal = Rehearsal(
+            model.pose.eval(),
+            [None if k is None else order[k] for k in task.come_from],
+            asked[np.isin(samples.rows[:, 0], trained.rows[:, 0])],
+        )
     check = replace(held, xy=np.where(human[..., None], held.xy, np.nan).astype(np.float32))
 
     # what starts anew starts the same for the same seed
@@ -148,6 +159,7 @@ def finetune(
             ),
             batch_size,
             swap=None if task.canonical else np.array(symmetry.mirror),
+            rehearsal=rehearsal,
         ),
         LoopConfig(
             steps=steps,

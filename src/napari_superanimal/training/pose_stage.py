@@ -24,6 +24,7 @@ from napari_superanimal.training.targets import keypoint_targets, pose_loss
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from napari_superanimal.training.rehearsal import Rehearsal
     from napari_superanimal.training.samples import PoseSamples
     from napari_superanimal.training.scenery import Scenery
 
@@ -38,6 +39,7 @@ def pose_batches(
     masking: bool = True,
     scenery: Scenery | None = None,
     precision: str = "fp32",
+    rehearsal: Rehearsal | None = None,
 ) -> Callable[[nn.Module, np.random.Generator], Tensor]:
     """A function that draws a batch and gives its loss.
 
@@ -51,6 +53,8 @@ def pose_batches(
         Backgrounds; None leaves every animal where it is, as do samples without silhouettes.
     precision : str
         As in `LoopConfig`.
+    rehearsal : Rehearsal or None
+        Keypoints that nobody labelled are learned as the starting model sees them in the crop at hand.
     """
     weight = samples.weight.astype(np.float64)
     chance = weight / weight.sum()
@@ -59,6 +63,7 @@ def pose_batches(
     visibility = torch.from_numpy(samples.visibility.astype(np.int64))
     if not masking:
         visibility = visibility.clamp_min(0)
+    open_ones = None if rehearsal is None else torch.from_numpy(rehearsal.asked)
     exchange = None if swap is None else torch.from_numpy(np.asarray(swap))
     size = crops.shape[-1]
 
@@ -74,16 +79,24 @@ def pose_batches(
             )
         points = warp_points(xy[index], affines, size, config.input_size)
         codes = visibility[index]
+        asked = None if open_ones is None else open_ones[index]
         if exchange is not None:
             mirrored = affines.mirrored[:, None]
             codes = torch.where(mirrored, codes[:, exchange], codes)
             points = torch.where(mirrored[..., None], points[:, exchange], points)
+            asked = None if asked is None else torch.where(mirrored, asked[:, exchange], asked)
         images = standardise(photometric(images, augmentation.photometric, rng))
-        heat, shift, counts = keypoint_targets(
-            points, codes, config.stride, config.input_size // config.stride
-        )
+        images = images.to(memory_format=torch.channels_last)
+        cells = config.input_size // config.stride
+        answer = taken = None
+        if rehearsal is not None and asked is not None:
+            points, answer, taken = rehearsal.answer(images, points, asked)
+            codes = codes.masked_fill(taken, 2)
+        heat, shift, counts = keypoint_targets(points, codes, config.stride, cells)
+        if answer is not None and taken is not None:
+            heat = torch.where(taken[..., None, None], answer, heat)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            out = network(images.to(memory_format=torch.channels_last))
+            out = network(images)
         return pose_loss(out.heatmaps.float(), out.offsets.float(), heat, shift, counts)
 
     return loss

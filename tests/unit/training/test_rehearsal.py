@@ -1,0 +1,63 @@
+"""What a model rehearses is what the old one answers to the same crop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from napari_superanimal.inference.decode import decode_keypoints
+from napari_superanimal.models.load import load_model
+from napari_superanimal.training.rehearsal import AGREES_CELLS, Rehearsal
+from napari_superanimal.training.targets import keypoint_targets, pose_loss
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return load_model("mouse-topview-mini").pose.eval()
+
+
+@pytest.fixture
+def images() -> torch.Tensor:
+    return torch.randn(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_old_model_s_answer_is_taken_where_it_agrees(teacher, images: torch.Tensor) -> None:
+    with torch.no_grad():
+        out = teacher(images)
+    at, _ = decode_keypoints(out.heatmaps, out.offsets, teacher.config.stride)
+    # a new channel first, then two of the old model's, in another order
+    rehearsal = Rehearsal(teacher, [None, 2, 0], np.ones((2, 3), bool))
+    xy = at[:, [0, 2, 0]].clone() + 1.0
+    far = (AGREES_CELLS + 1) * teacher.config.stride
+    xy[1, 2] += far
+    xy[0, 1] = torch.nan  # below the threshold: nothing to contradict
+    asked = torch.tensor([[True, True, True], [True, False, True]])
+    moved, heat, taken = rehearsal.answer(images, xy, asked)
+    assert taken.tolist() == [[False, True, True], [False, False, False]]
+    torch.testing.assert_close(moved[0, 1:], at[0, [2, 0]])
+    torch.testing.assert_close(moved[1], xy[1])
+    torch.testing.assert_close(heat[:, 1], out.heatmaps[:, 2].sigmoid())
+    assert not heat[:, 0].any()
+
+
+def test_a_model_that_answers_as_before_has_nothing_to_learn(teacher, images: torch.Tensor) -> None:
+    with torch.no_grad():
+        out = teacher(images)
+    k, stride = out.heatmaps.shape[1], teacher.config.stride
+    at, _ = decode_keypoints(out.heatmaps, out.offsets, stride)
+    rehearsal = Rehearsal(teacher, list(range(k)), np.ones((2, k), bool))
+    moved, heat, taken = rehearsal.answer(images, at, torch.ones(2, k, dtype=torch.bool))
+    assert taken.all()
+    codes = torch.full((2, k), 2)
+    hard, shift, weight = keypoint_targets(moved, codes, stride, out.heatmaps.shape[-1])
+
+    def gradient(target: torch.Tensor) -> float:
+        same = out.heatmaps.clone().requires_grad_()
+        pose_loss(same, out.offsets, target, shift, weight).backward()
+        assert same.grad is not None
+        return float(same.grad.abs().max())
+
+    assert gradient(heat) < 1e-6 < 1e-3 * gradient(hard)
