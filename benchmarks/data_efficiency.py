@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument(
         "--work", type=Path, required=True, help="folder of the models; what is there is not repeated"
     )
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--frames", type=int, nargs="+", default=(2, 5, 10, 25, 50, 100))
     parser.add_argument("--modes", nargs="+", default=("replay", "scratch"))

@@ -1,7 +1,7 @@
 """What memory replay keeps: a shipped model fine-tuned on another laboratory's few points.
 
 The model knows nose, ears and tail base. It is fine-tuned on the open field test's NOSE, HEAD and TAIL, and then tried
-on the ears of open field frames that it was never trained on, and on the mouse that was left out of the test. Two models
+on the ears of open field frames that it was never trained on, and on the mouse left out of the test. Two models
 are tried: one trained on the open field data set and rendered mice alone, to which the other laboratory and HEAD are
 new, and the shipped one, which has seen both.
 
