@@ -98,6 +98,16 @@ def add(subparsers: Any) -> None:
         "animals. Several times faster where the detector is slow. Default: 1, every frame; auto is 8",
     )
     parser.add_argument(
+        "--scales",
+        type=scale_list,
+        default="single",
+        metavar="auto|single|N,...",
+        help="for animals much smaller or larger in the picture than the model knows: look at several scales. 2 is "
+        "overlapping windows of half the picture, 0.5 the picture made half as large, 1 the whole picture with a "
+        "closer look at what is found. Slower; auto tries scales on some frames and uses what helps, if anything does. "
+        "Default: single, the picture as it is",
+    )
+    parser.add_argument(
         "--batch-size", type=positive, default=16, metavar="N", help="animals per pass (default 16)"
     )
     parser.add_argument(
@@ -145,6 +155,16 @@ def detector_steps(text: str) -> int:
     return AUTO
 
 
+def scale_list(text: str) -> str | tuple[float, ...]:
+    """See `jobs.scale_choice.parse_scales`."""
+    from napari_superanimal.jobs.scale_choice import parse_scales
+
+    try:
+        return parse_scales(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(f"{text!r}: {error}") from error
+
+
 def format_list(text: str) -> tuple[str, ...]:
     """Comma-separated names of formats that predictions can be written in."""
     known = ("dlc-h5", "dlc-csv", "coco")
@@ -179,6 +199,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         precision=args.precision,
         runtime=args.runtime,
         detect_every=args.detect_every,
+        scales=args.scales,
         batch_size=args.batch_size,
         flip=args.flip,
         track=not args.no_track,
@@ -219,6 +240,10 @@ def summary(result: PredictResult) -> str:
     text += f" -> {result.predictions}"
     if card.get("self_test"):
         text += f"\n  computed by {card['self_test']['summary']}"
+    if card["scales"]["used"]:
+        text += f"\n  looked at scales {', '.join(f'{s:g}' for s in card['scales']['used'])}"
+    elif card["scales"]["asked"] == "auto":
+        text += "\n  several scales would not have helped: looked at the picture as it is"
     if empty:
         text += f"\n  no animal was found in {empty} of {card['frames']} frames"
     if risky := card["swap_risk"]["frames"]:

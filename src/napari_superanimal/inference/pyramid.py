@@ -313,6 +313,8 @@ def survey(
             sure, size = _best(judge, frame, pyramid.detect([frame])[0])
             belief[s].append(sure)
             share[s].append(size)
+    if not single:
+        return Survey(0, 0.0, {}, None, ())
     found = {s: float(np.mean(v)) for s, v in belief.items()}
     plain = float(np.mean(single))
     best = max(found.values())

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.jobs.check_advice import Advice, advise, expected_right, rank
+from napari_superanimal.jobs.check_advice import Advice, advise, expected_right, rank, sizes_doubtful
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
 from napari_superanimal.models.zoo import ModelRef, find_model, list_models
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 SPREAD, BURSTS, BURST = 8, 4, 4
 #: Animals looked for, whatever there are: more are counted as this many.
 MOST = 5
+#: Frames looked at in several scales, and the time for it, where the animal's size seems to be wrong.
+SURVEYED, SURVEY_S = 5, 8.0
 #: Frames decoded one after the other to learn how fast that is.
 DECODED = 30
 
@@ -289,6 +291,8 @@ def _try(
     fps = len(frames) / max(time.perf_counter() - began, 1e-6)
     poses = collector.poses()
     figures = _figures(predictor, ref, poses, frames, numbers)
+    if sizes_doubtful(ref.card, figures):
+        figures["scales"] = _survey(predictor, frames, report, ref.card.name)
     speed = min(fps, decode_fps)
     figures["speed"] = {
         "fps": round(speed, 2),
@@ -297,6 +301,15 @@ def _try(
     }
     right, calibrated = expected_right(ref.card, figures)
     return ModelCheck(ref.card.name, ref.card.title, figures, (), right, calibrated, poses)
+
+
+def _survey(predictor: FramePredictor, frames: list[Frame], report: Any, name: str) -> dict[str, Any]:
+    """Whether the animal is better found at other scales, on some of the frames."""
+    from napari_superanimal.inference.pyramid import survey
+
+    report(0, f"trying {name} at other scales")
+    rows = np.unique(np.linspace(0, len(frames) - 1, min(SURVEYED, len(frames))).round().astype(int))
+    return survey(predictor, [frames[int(row)] for row in rows], seconds=SURVEY_S).to_json()
 
 
 def _figures(

@@ -207,6 +207,9 @@ def _detection(figures: Mapping[str, Any], better: Sequence[tuple[str, float]]) 
     if share >= 0.95:
         return [Advice("good", "detection", f"an animal is found in {100 * share:.0f} % of the frames")]
     text = f"an animal is found in only {100 * share:.0f} % of the frames"
+    if (figures.get("scales") or {}).get("scales"):
+        # the finding about sizes says what to do
+        return [Advice("problem" if share < 0.5 else "note", "detection", text)]
     if better and share < 0.5:
         name = better[0][0]
         return [Advice("problem", "detection", text, "use-model", f"use {name}", {"model": name})]
@@ -250,6 +253,9 @@ def _animals(figures: Mapping[str, Any]) -> list[Advice]:
 
 def _size(card: ModelCard, figures: Mapping[str, Any]) -> list[Advice]:
     """Against what the detector learned from: its training pictures, scaled as its augmentation did."""
+    found = figures.get("scales") or {}
+    if found.get("scales"):
+        return [_other_scales(found, figures)]
     share, px = figures["size"]["animal_share"], figures["size"]["animal_px"]
     levels = known_pictures(card).get("animal_share")
     if share is None or levels is None:
@@ -263,6 +269,9 @@ def _size(card: ModelCard, figures: Mapping[str, Any]) -> list[Advice]:
     )
     if off == 0:
         return [Advice("good", "size", text)]
+    if found:
+        # it was tried: neither windows nor a smaller picture find the animal better
+        return [Advice("note", "size", f"{text}; looking at several scales would not help")]
     factor = usual / max(share, 1e-3)
     step = (
         f"crop the video to the part where the animal is, so that it looks about {factor:.1f} times larger"
@@ -270,6 +279,28 @@ def _size(card: ModelCard, figures: Mapping[str, Any]) -> list[Advice]:
         else "switch the detector off (whole-frame): the animal fills more of the picture than the detector knows"
     )
     return [Advice("problem" if off > 1 else "note", "size", text, "scales", step, {"factor": factor})]
+
+
+def _other_scales(found: Mapping[str, Any], figures: Mapping[str, Any]) -> Advice:
+    """The animal is found better at other scales than in the picture as it is."""
+    best = max(found["by_scale"].values())
+    size = f", {100 * found['animal_share']:.0f} % of the picture," if found["animal_share"] else ""
+    text = (
+        f"the animal{size} is found better at other scales: mean likelihood {best:.2f} instead of "
+        f"{found['single']:.2f} in {found['frames']} frames"
+    )
+    lost = found["single"] < 0.8 * best or float(figures["detection"]["share"]) < 0.8
+    step = 'look at several scales: "Animal size: small or huge" in Predict, or `superanimal predict --scales auto`'
+    return Advice("problem" if lost else "note", "size", text, "scales", step, {"scales": found["scales"]})
+
+
+def sizes_doubtful(card: ModelCard, figures: Mapping[str, Any]) -> bool:
+    """Whether other scales are worth trying: animals are missed, unsure, or of a size that the model does not know."""
+    if float(figures["detection"]["share"]) < 0.95 or not figures["likelihood"]["values"]:
+        return True
+    share, levels = figures["size"]["animal_share"], known_pictures(card).get("animal_share")
+    sizes_known = share is None or levels is None or outside(share, levels) == 0
+    return not sizes_known or float(figures["likelihood"]["share_sure"]) < 0.9
 
 
 def _light(card: ModelCard, figures: Mapping[str, Any]) -> list[Advice]:

@@ -16,6 +16,7 @@ from napari_superanimal.jobs.environment import peak_rss_mb
 from napari_superanimal.jobs.fetch import ensure_here, refuse_detector_as_model
 from napari_superanimal.jobs.inputs import Source, gather, refuse_doubles
 from napari_superanimal.jobs.predict_plan import (
+    WHOLE_FRAME,
     PredictOptions,
     Task,
     find_detector,
@@ -24,6 +25,7 @@ from napari_superanimal.jobs.predict_plan import (
 )
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
 from napari_superanimal.jobs.results import Results, write_results
+from napari_superanimal.jobs.scale_choice import SCALES, check_fits, settle_scales
 from napari_superanimal.models.zoo import ModelRef, find_model
 
 if TYPE_CHECKING:
@@ -109,6 +111,7 @@ def predict_files(
     detector = find_detector(options.detector, model)
     if isinstance(detector, ModelRef):
         detector = ensure_here(detector, on_progress=on_progress, token=token)
+    check_fits(options, detector == WHOLE_FRAME)
     tasks = [prepare(source, model, detector, options) for source in sources]
     refuse_doubles([(task.source.path.name, task.targets["dlc-h5"]) for task in tasks])
     results: list[PredictResult] = []
@@ -178,7 +181,8 @@ def _run(
     if not options.resume:
         path.unlink(missing_ok=True)
     choice = settle_engine(predictor, task, options, path, on_progress)
-    work = {**run_card.identity(task.card), ENGINE: asdict(choice.engine)}
+    predictor, scales = settle_scales(predictor, task, options, path, on_progress)
+    work = {**run_card.identity(task.card), ENGINE: asdict(choice.engine), SCALES: scales}
     chunks = ChunkFile(path, Header(work, predictor.space.keypoints, predictor.individuals))
     with chunks:
         frames, before, earlier = task.frames[chunks.frames :], chunks.frames, chunks.seconds
@@ -204,6 +208,7 @@ def _run(
         results = Results(task, chunks, predictor)
         card = _fill(results, stream.stats, failure)
         card["runtime"], card["precision"] = choice.engine.runtime, choice.engine.precision
+        card[SCALES] = scales
         card["self_test"] = choice.to_json() if choice.trials else None
         card["seconds"] = round(earlier + stream.stats.seconds, 3)
         card["fps"] = round(card["frames"] / max(card["seconds"], 1e-3), 2)

@@ -53,6 +53,8 @@ class PredictOptions:
         models only: the small ones run in float32 by torch unless something else is asked for.
     detect_every : int
         Frames from one look of the detector to the next (`inference.keyframes`); 1 looks at all of them.
+    scales : "single", "auto" or tuple of float
+        Scales at which the detector looks (`inference.pyramid`); "auto" lets some frames decide.
     annotate : bool
         Also write a video with the poses drawn in.
     overwrite, resume : bool
@@ -74,6 +76,7 @@ class PredictOptions:
     precision: str = "auto"
     runtime: str = "auto"
     detect_every: int = 1
+    scales: str | tuple[float, ...] = "single"
     batch_size: int = 16
     flip: bool | None = None
     track: bool = True
@@ -161,7 +164,8 @@ def prepare(source: Source, model: ModelRef, detector: ModelRef | str, options: 
         "options": {
             name: value
             for name, value in asdict(options).items()
-            if name in ("precision", "runtime", "detect_every", "flip", "track", "seed", "reference")
+            if name
+            in ("precision", "runtime", "detect_every", "scales", "flip", "track", "seed", "reference")
         },
     }
     if not source.is_video:

@@ -28,6 +28,8 @@ class PredictRequest:
     frames : range
     max_individuals : int
     detector : {"model", "whole-frame"}
+    scales : {"single", "auto"}
+        Whether small or huge animals are searched for at several scales.
     """
 
     model: str
@@ -35,6 +37,7 @@ class PredictRequest:
     frames: range
     max_individuals: int = 1
     detector: Literal["model", "whole-frame"] = "model"
+    scales: Literal["single", "auto"] = "single"
 
 
 @dataclass(frozen=True)

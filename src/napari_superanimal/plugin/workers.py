@@ -149,6 +149,7 @@ def _predict(
     from napari_superanimal.inference.build import build_predictor
     from napari_superanimal.inference.collect import Collector
     from napari_superanimal.inference.stream import predict_stream
+    from napari_superanimal.jobs.scale_choice import apply_scales
     from napari_superanimal.models.zoo import detector_of, find_model
 
     model = yield from _here(find_model(request.model), token)
@@ -156,6 +157,9 @@ def _predict(
     if detector == "model" and (other := detector_of(model)) is not None:
         detector = yield from _here(other, token)
     predictor = build_predictor(model, detector=detector, max_individuals=request.max_individuals)
+    if request.scales != "single":
+        yield PredictUpdate(Progress(0, 0, message="Looking how large the animals are…"))
+    predictor, _ = apply_scales(predictor, request.scales, request.video, request.frames)
     collector = Collector(predictor, request.frames)
     meter = Meter(len(request.frames))
     began = shown = told = time.monotonic()

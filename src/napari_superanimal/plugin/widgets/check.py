@@ -173,6 +173,8 @@ class CheckWidget(DockForm):
         _, widget = self.viewer.window.add_plugin_dock_widget("napari-superanimal", PREDICT, tabify=True)
         if chosen is not None:
             widget.models.choose(chosen.model)
+            wanted = any(a.action == "scales" and a.values.get("scales") for a in chosen.advice)
+            widget.animal_size.setCurrentIndex(widget.animal_size.findData("auto" if wanted else "single"))
         if self.images.layer is not None:
             widget.images.choose(self.images.layer)
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 FINETUNE = "Fine-tune a model"
 ALL, CURRENT, RANGE = "All frames", "Current frame", "A range"
 DETECTORS = {"model": "The model's own", "whole-frame": "None, use the whole frame"}
+SIZES = {"usual": "single", "small or huge (slower)": "auto"}
 VIDEO_FILES = "Videos and images (*.mp4 *.avi *.mov *.mkv *.png *.jpg *.jpeg *.tif *.tiff);;All files (*)"
 
 NO_VIDEO = (
@@ -99,6 +100,16 @@ class PredictWidget(DockForm):
         self.detector.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.detector.setObjectName("predict_detector")
         self.detector.setToolTip("How the animal is located before its keypoints are looked for")
+        self.animal_size = QComboBox()
+        self.animal_size.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.animal_size.setObjectName("predict_size")
+        self.animal_size.setToolTip(
+            "For animals that are much smaller or larger in the picture than the model knows: the detector looks at "
+            "several scales, where some frames show that this helps. Check tells whether it is worth it"
+        )
+        for title, scales in SIZES.items():
+            self.animal_size.addItem(title, scales)
+        self.detector.currentIndexChanged.connect(self._detector_changed)
         self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.threshold.setObjectName("predict_threshold")
         self.threshold.setRange(0.0, 1.0)
@@ -145,6 +156,7 @@ class PredictWidget(DockForm):
         fields.addRow("", self.range)
         fields.addRow("Animals", self.animals)
         fields.addRow("Detector", self.detector)
+        fields.addRow("Animal size", self.animal_size)
         fields.addRow("Likelihood ≥", self.threshold)
         settings = QWidget()
         settings.setLayout(fields)
@@ -199,6 +211,7 @@ class PredictWidget(DockForm):
                 frames=wanted,
                 max_individuals=self.animals.value(),
                 detector=self.detector.currentData(),
+                scales=self.animal_size.currentData() if self.animal_size.isEnabled() else "single",
             )
         except UserError as error:
             show_error(str(error))
@@ -315,6 +328,10 @@ class PredictWidget(DockForm):
         if not self.running:
             self.hint.setText(NO_VIDEO if layer is None else READY)
         self._update_buttons()
+
+    def _detector_changed(self) -> None:
+        """Without a detector there are no scales to search."""
+        self.animal_size.setEnabled(self.detector.currentData() == "model")
 
     def _frames_changed(self, choice: str) -> None:
         self.range.setVisible(choice == RANGE)
