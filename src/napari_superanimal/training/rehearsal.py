@@ -1,7 +1,7 @@
 """What a fine-tuned model rehearses: the frozen starting model's own answer to every crop that it is shown.
 
 A pseudo-label says where a keypoint lies, where the old model is sure of it. How surely, and with what shape, that
-model answers on this very crop, turned and lit as it is, says more; and it says so of the keypoints below the threshold,
+model answers on this very crop, turned and lit as it is, says more; and it says so of keypoints below the threshold,
 too, which have no label at all. A network that is trained towards these answers changes less on pictures that
 fine-tuning never shows (Hinton et al. 2015, Distilling the knowledge in a neural network; Li and Hoiem 2017, Learning
 without forgetting).
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
     from napari_superanimal.models.networks import PoseNet
 
-#: Where a pseudo-label lies further than so many cells from the answer, a crop misled the old model: the label counts.
-AGREES_CELLS = 3.0
-
-
 @dataclass(frozen=True)
 class Rehearsal:
     """The frozen model and what it answers for.
@@ -50,6 +46,8 @@ class Rehearsal:
     def answer(self, images: Tensor, xy: Tensor, asked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What to learn for the keypoints of a batch that nobody labelled.
 
+        Also where a pseudo-label lies elsewhere: on a crop that misleads the old model, the new one may err likewise.
+
         Parameters
         ----------
         images : (N, 3, S, S), as the networks want them
@@ -60,7 +58,7 @@ class Rehearsal:
         Returns
         -------
         xy : (N, K, 2)
-            Where the old model sees the keypoint in this crop, if its answer is taken.
+            Where the old model sees the keypoint in this crop, where its answer is taken.
         heat : (N, K, H, W), 0..1
             Its heatmaps.
         taken : (N, K) bool
@@ -75,6 +73,5 @@ class Rehearsal:
         seen[:, known] = at[:, theirs].to(xy.dtype)
         heat = xy.new_zeros(*xy.shape[:2], *out.heatmaps.shape[-2:])
         heat[:, known] = out.heatmaps[:, theirs].float().sigmoid()
-        contradicts = (seen - xy).norm(dim=-1) > AGREES_CELLS * stride
-        taken = asked & torch.isfinite(seen).all(-1) & ~contradicts
+        taken = asked & torch.isfinite(seen).all(-1)
         return torch.where(taken[..., None], seen, xy), heat, taken
