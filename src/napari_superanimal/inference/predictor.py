@@ -131,16 +131,20 @@ class Predictor:
         return moved.eval()
 
     def use(self, engine: Engine) -> None:
-        """Have the networks run by an engine; by torch in float32 they run as they were trained, nothing is folded."""
+        """Have the networks run by an engine; by torch in float32 they run as they were trained, nothing is folded.
+
+        Detectors always compute in float32: a box that is another by half a pixel is another crop.
+        """
         self.engine = engine
         side = self._plain_pose.config.input_size
         self._pose: PoseNet = ready(self._plain_pose, engine, size=(side, side), fold=False)
         self._detector: DetectorNet | None = None
+        finding = Engine(engine.runtime)
         if self._plain_detector is not None:
             side = self._plain_detector.config.input_size
-            self._detector = ready(self._plain_detector, engine, size=(side, side), fold=False)
+            self._detector = ready(self._plain_detector, finding, size=(side, side), fold=False)
         if self._finder is not None:
-            self._finder.use(engine)
+            self._finder.use(finding)
 
     @property
     def individuals(self) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ class OfficialPredictor:
         Most animals per frame.
     device : {"auto", "cpu", "cuda", "mps"}
     precision : {"auto", "fp32", "bf16"}
-        "auto" is fp32, which the reference's numbers need.
+        Of the pose network; "auto" is fp32, which the reference's numbers need.
     runtime : {"auto", "torch", "openvino"}
         "auto" is torch. `runtime.self_test` chooses by trial; `use` takes what it chose.
     detect_every : int
@@ -98,7 +98,7 @@ class OfficialPredictor:
         self.use(first_engine(self.device, runtime, precision))
 
     def use(self, engine: Engine) -> None:
-        """Have the networks run by an engine.
+        """Have the networks run by an engine, the detector in float32: another box is another crop.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class OfficialPredictor:
         width, height = self._network.input_size
         self._run = ready(self._network, engine, size=(height, width))
         if not isinstance(self._detector, str):
-            self._detector.use(engine)
+            self._detector.use(Engine(engine.runtime))
 
     @property
     def individuals(self) -> tuple[str, ...]:
@@ -186,14 +186,23 @@ class OfficialPredictor:
         found = [b for b, _ in self.detect(frames)]
         owner = [i for i, each in enumerate(found) for _ in each] or [0]
         boxes = np.concatenate(found) if any(len(b) for b in found) else np.array([[0.0, 0.0, 64.0, 64.0]])
-        crops = self.crops([frames[i] for i in owner], boxes)[1]
-        images = normalise(stack(crops), self.device) if crops else None
+        poses_alone = self.bare_pose([frames[i] for i in owner], boxes)
         boxes_alone = self._detector.bare(frames) if not isinstance(self._detector, str) else None
 
-        @torch.inference_mode()
         def run() -> None:
             if boxes_alone is not None:
                 boxes_alone()
+            poses_alone()
+
+        return run
+
+    def bare_pose(self, frames: Sequence[Frame], boxes: npt.NDArray[np.floating]) -> Callable[[], None]:
+        """The pose network alone on N boxes (N, 4), one frame each, prepared beforehand."""
+        crops = self.crops(frames, boxes)[1]
+        images = normalise(stack(crops), self.device) if crops else None
+
+        @torch.inference_mode()
+        def run() -> None:
             if images is not None:
                 for start in range(0, len(images), self.batch_size):
                     self._run(images[start : start + self.batch_size])
