@@ -1,11 +1,11 @@
 """Adaptation to videos without labels: what it does to jitter, dropped keypoints and errors, and when it is reverted.
 
-    python benchmarks/adaptation.py --data DATA [--only horse dog mouse dark upside-down]
+    python benchmarks/adaptation.py --data DATA [--only horse dog mouse dark upside-down detector]
 
 Every run is `superanimal adapt` as users start it, with three seeds: three public videos, a rendered clip darkened and
 blurred with known truth, and the dog and the horse turned upside down, where the model's own predictions are wrong. All
-figures are of held-out frames. Labels, where there are any, take no part in learning; runs with "decides: labels" let
-them take part in the decision.
+figures are of held-out frames. Labels, where there are any, take no part in learning, but in the decision. Two runs
+train the detector, too.
 """
 
 from __future__ import annotations
@@ -41,13 +41,19 @@ RENDERED = 240
 
 @dataclass(frozen=True)
 class Case:
-    """One clip: its model, its labels, and what the decision should be (None: whatever comes)."""
+    """One clip: its model, its labels, what the decision should be (None: whatever comes), the detector too."""
 
     name: str
     video: Path
     model: str
     labels: Path | None = None
     expected: str | None = None
+    detector: bool = False
+
+    @property
+    def seeds_needed(self) -> bool:
+        """Whether seeds make a difference that is worth its time."""
+        return self.expected is None and not self.detector
 
 
 def darkened(frame: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.uint8]:
@@ -104,6 +110,10 @@ def cases(data: Path, folder: Path, only: set[str]) -> list[Case]:
                     folder / f"{name}_upside_down.mp4", _Frames(path), 24.0, lambda f: f[::-1, ::-1]
                 )
                 found.append(Case(f"{name} upside down", turned, model, expected="reverted"))
+    if "detector" in only:
+        for name, path, model, labels in (("horse", horse, QUADRUPED, truth), ("mouse", mouse, MOUSE, None)):
+            if path.is_file():
+                found.append(Case(f"{name}, the detector too", path, model, labels, detector=True))
     return found
 
 
@@ -114,7 +124,11 @@ def one(case: Case, seed: int, folder: Path) -> tuple[Outcome, float]:
     outcome = adapt_files(
         [case.video],
         AdaptOptions(
-            model=case.model, out=out, settings=AdaptSettings(seed=seed), labels=case.labels, device="cpu"
+            model=case.model,
+            out=out,
+            settings=AdaptSettings(seed=seed, detector=case.detector),
+            labels=case.labels,
+            device="cpu",
         ),
     )
     return outcome, time.process_time() - began
@@ -161,7 +175,7 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    names = ("horse", "dog", "mouse", "dark", "upside-down")
+    names = ("horse", "dog", "mouse", "dark", "upside-down", "detector")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -175,8 +189,7 @@ def main() -> None:
         folder = Path(temporary)
         for case in cases(args.data, folder, set(args.only)):
             runs = []
-            # one seed tells whether wrong predictions are found out: they are the same for all
-            for seed in range(1 if case.expected else args.seeds):
+            for seed in range(args.seeds if case.seeds_needed else 1):
                 outcome, seconds = one(case, seed, folder)
                 runs.append({"seed": seed, "cpu_seconds": seconds, **figures(outcome)})
                 f = outcome.proofs[0]
@@ -193,6 +206,7 @@ def main() -> None:
                 "video": case.video.name,
                 "model": case.model,
                 "expected": case.expected,
+                "detector": case.detector,
                 "runs": runs,
                 "summary": summarise(runs),
             }

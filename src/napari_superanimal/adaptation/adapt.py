@@ -62,7 +62,7 @@ class AdaptSettings:
     seed : int
     """
 
-    steps: int = 300
+    steps: int = 200
     batch_size: int = 8
     learning_rate: float = 3e-4
     threshold: float | None = None

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 #: Frames whose median steadies a box.
 WINDOW = 5
 #: Share of the pose network's steps, and its peak learning rate.
-SHARE, LEARNING_RATE = 0.5, 2e-4
+SHARE, LEARNING_RATE = 0.3, 2e-4
 
 
 def train_detector(

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
 
     from napari_superanimal.adaptation.teacher import Looks
 
-Build = "Callable[..., Looks]"
-
 
 def walking(frames: int = 12, keypoints: int = 6) -> np.ndarray:
     """Keypoints of an animal that moves steadily to the right, (T, K, 2)."""
@@ -26,7 +24,9 @@ def walking(frames: int = 12, keypoints: int = 6) -> np.ndarray:
     return 200 + shape[None] + np.arange(frames)[:, None, None] * np.array([2.0, 0.0])
 
 
-def test_sure_points_that_agree_become_labels_and_are_steadier_than_a_look(looks_at: Build) -> None:
+def test_sure_points_that_agree_become_labels_and_are_steadier_than_a_look(
+    looks_at: Callable[..., Looks],
+) -> None:
     truth = walking()
     looks = looks_at(truth, noise=1.0)
     labels = pseudo_labels(looks, 0.6)
@@ -39,7 +39,7 @@ def test_sure_points_that_agree_become_labels_and_are_steadier_than_a_look(looks
     assert error < np.linalg.norm(plain.xy - truth, axis=-1).mean()
 
 
-def test_unsure_points_have_no_weight_and_no_gradient(looks_at: Build) -> None:
+def test_unsure_points_have_no_weight_and_no_gradient(looks_at: Callable[..., Looks]) -> None:
     looks = looks_at(walking())
     likelihood = looks.likelihood.copy()
     likelihood[:, :, 2] = 0.3
@@ -58,7 +58,7 @@ def test_unsure_points_have_no_weight_and_no_gradient(looks_at: Build) -> None:
     assert float(out.grad[:, 1].abs().max()) > 0.0
 
 
-def test_looks_that_disagree_do_not_teach(looks_at: Build) -> None:
+def test_looks_that_disagree_do_not_teach(looks_at: Callable[..., Looks]) -> None:
     looks = looks_at(walking())
     xy = looks.xy.copy()
     xy[:, 1::2, 3] += 30  # mirrored looks see it elsewhere
@@ -68,7 +68,7 @@ def test_looks_that_disagree_do_not_teach(looks_at: Build) -> None:
     assert counts.disagreed == len(looks)
 
 
-def test_a_jump_out_of_the_track_does_not_teach(looks_at: Build) -> None:
+def test_a_jump_out_of_the_track_does_not_teach(looks_at: Callable[..., Looks]) -> None:
     looks = looks_at(walking())
     xy = looks.xy.copy()
     xy[6, :, 0] += 50  # all looks agree on the wrong place
@@ -78,7 +78,7 @@ def test_a_jump_out_of_the_track_does_not_teach(looks_at: Build) -> None:
     assert (np.delete(labels.visibility[:, 0], 6) == 2).all()
 
 
-def test_backward_animals_and_lone_points_do_not_teach(looks_at: Build) -> None:
+def test_backward_animals_and_lone_points_do_not_teach(looks_at: Callable[..., Looks]) -> None:
     looks = looks_at(walking(keypoints=10))
     back = np.zeros(len(looks), bool)
     back[:3] = True
@@ -92,7 +92,7 @@ def test_backward_animals_and_lone_points_do_not_teach(looks_at: Build) -> None:
     assert lone.counts.lone == len(looks)
 
 
-def test_samples_lie_where_the_labels_are_and_join(looks_at: Build) -> None:
+def test_samples_lie_where_the_labels_are_and_join(looks_at: Callable[..., Looks]) -> None:
     truth = walking()
     looks = looks_at(truth, noise=0.0)
     samples = to_samples(looks, pseudo_labels(looks, 0.6), "clip")

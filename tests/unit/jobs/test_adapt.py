@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +23,8 @@ from napari_superanimal.poses.formats import registry
 from napari_superanimal.video import VideoWriter
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_superanimal.jobs.adapt import Outcome
 
 MODEL = "mouse-topview-mini"
