@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from napari_superanimal.inference.predictor import Predictor
+    from napari_superanimal.inference.frame_predictor import FramePredictor
     from napari_superanimal.keypoints import KeypointSpace
     from napari_superanimal.training.samples import FrameReader
 
@@ -143,20 +143,24 @@ def match_poses(
         As `match_dataset`.
     """
     from napari_superanimal.evaluation.run import output_keypoints
-    from napari_superanimal.inference.predictor import OWN_DETECTOR, WHOLE_FRAME, Predictor
-    from napari_superanimal.models.load import load_model
+    from napari_superanimal.inference.build import build_predictor
+    from napari_superanimal.inference.predictor import OWN_DETECTOR, WHOLE_FRAME
     from napari_superanimal.training.samples import read_image
 
     chosen = spread(poses, options.images)
-    model = load_model(find_model(options.model))
-    predictor = Predictor(
+    model = find_model(options.model)
+    # of SuperAnimal's models the pose network alone may be here, and the labels' boxes will do
+    detects = bool(model.card.detector) and not model.official
+    predictor = build_predictor(
         model,
-        detector=OWN_DETECTOR if model.detector is not None else WHOLE_FRAME,
+        detector=OWN_DETECTOR if detects else WHOLE_FRAME,
         max_individuals=int(chosen.present.sum(1).max()) + 1,
         device=options.device,
         batch_size=options.batch_size,
     )
-    seen, rows, slots = observe(chosen, predictor, reader or read_image, on_progress=on_progress, token=token)
+    seen, rows, slots = observe(
+        chosen, predictor, reader or read_image, detects=detects, on_progress=on_progress, token=token
+    )
     return MatchResult(
         matching=match_keypoints(seen, chosen.keypoints, predictor.space, output_keypoints(predictor)),
         poses=chosen,
@@ -181,16 +185,17 @@ def spread(poses: Poses, count: int) -> Poses:
 
 def observe(
     poses: Poses,
-    predictor: Predictor,
+    predictor: FramePredictor,
     reader: FrameReader,
     *,
+    detects: bool = True,
     on_progress: ProgressCallback | None = None,
     token: CancelToken | None = None,
 ) -> tuple[Observations, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """What a model sees of every labelled animal; returns it with the animals' rows and individuals.
 
-    Each animal is predicted in the box of its labels, and in the detector's box around them if there is one;
-    the box that makes the model surer is kept.
+    Each animal is predicted in the box of its labels, and in the detector's box around them if there is one (and
+    `detects` says to look); the box that makes the model surer is kept.
     """
     from napari_superanimal.poses import facing
 
@@ -203,7 +208,7 @@ def observe(
             raise Cancelled("stopped")
         who = animals[animals[:, 0] == row, 1]
         frame = reader(poses, row)
-        found = np.empty((0, 4)) if predictor.whole_frame else predictor.detect([frame])[0][0]
+        found = np.asarray(predictor.detect([frame])[0][0], np.float64) if detects else np.empty((0, 4))
         own = given[row, who]
         other = np.stack([_box_around(poses.xy[row, a], found) for a in who])
         both = np.flatnonzero(np.isfinite(other).all(-1))

@@ -1,4 +1,4 @@
-"""`superanimal predict` with SuperAnimal's own models, from snapshots named on the command line."""
+"""`superanimal predict` and `match` with SuperAnimal's own models, from snapshots named on the command line."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from napari_superanimal.cli import main
+from napari_superanimal.keypoints import read_table
 from napari_superanimal.models.official.build import build
 from napari_superanimal.models.official.catalogue import find_release
 from napari_superanimal.poses.formats import registry
@@ -141,3 +142,14 @@ def test_the_list_tells_licence_and_state(
     assert f"models fetch {POSE}" in capsys.readouterr().err
     assert run("models", "show", POSE) == 0
     assert "Not on this computer yet" in capsys.readouterr().out
+
+
+def test_official_models_match_in_the_boxes_of_the_labels(
+    home: Path, labels: Path, snapshots: dict[str, str], tmp_path: Path
+) -> None:
+    """Random weights match nothing, which is the right answer; no detector is asked for."""
+    out = tmp_path / "table.csv"
+    assert run("match", labels, "--model", snapshots[POSE], "--out", out, "--device", "cpu") == 0
+    table = read_table(out)
+    assert table.rows == ()
+    assert table.space == "superanimal_quadruped"
