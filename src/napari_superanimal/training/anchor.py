@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from napari_superanimal.models.networks import PoseNet
 
 #: Stops on the way, as shares of it.
-STOPS = (0.25, 0.5, 0.75)
+STOPS = (0.25, 0.5, 0.75, 0.9)
+#: Where to stop when there is nothing to judge by: what was trained on always looks best at the end.
+UNJUDGED = 0.9
 #: An error this much larger than the one at the end is as good.
 AS_GOOD = 1.03
 
@@ -29,7 +31,7 @@ def no_further_than_needed(
     start: dict[str, Tensor],
     trained: PoseNet,
     new: Sequence[int],
-    error: Callable[[PoseNet], float],
+    error: Callable[[PoseNet], float] | None,
     stops: Sequence[float] = STOPS,
 ) -> tuple[PoseNet, float]:
     """The network at the first stop that is as good as the trained one, and how far on the way it lies, 0..1.
@@ -40,12 +42,12 @@ def no_further_than_needed(
         Weights before the training.
     new : sequence of int
         Channels that the old model never had: theirs are always the trained weights.
-    error : callable
-        Of a network on the user's labels; not finite where there is nothing to judge by, which ends at 1.
+    error : callable or None
+        Of a network on labels that it was not trained on; None, or not finite, where there are none.
     """
-    aim = error(trained)
-    if not math.isfinite(aim):
-        return trained, 1.0
+    aim = math.nan if error is None else error(trained)
+    if error is None or not math.isfinite(aim):
+        return between(start, trained, UNJUDGED, new), UNJUDGED
     for share in stops:
         network = between(start, trained, share, new)
         if error(network) <= AS_GOOD * aim:

@@ -181,16 +181,13 @@ def finetune(
     assert isinstance(pose, PoseNet)
     gone = 1.0
     if mode == "replay":
-        judged = (
-            check
-            if hold_out
-            else replace(trained, xy=np.where(task.human[..., None], trained.xy, np.nan).astype(np.float32))
-        )
         pose, gone = no_further_than_needed(
             start,
             pose,
             [i for i, k in enumerate(task.come_from) if k is None],
-            lambda net: validation_error(net, judged, symmetry).get("val_error_px", float("nan")),
+            (lambda net: validation_error(net, check, symmetry).get("val_error_px", float("nan")))
+            if hold_out
+            else None,
         )
     detector = model.detector
     found: dict[str, Any] = {}

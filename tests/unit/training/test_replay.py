@@ -16,7 +16,7 @@ from napari_superanimal.keypoints import ConversionTable, KeypointSpace, identit
 from napari_superanimal.models.load import load_model
 from napari_superanimal.poses import Poses, box_iou, make_poses
 from napari_superanimal.training import replay
-from napari_superanimal.training.anchor import no_further_than_needed
+from napari_superanimal.training.anchor import UNJUDGED, no_further_than_needed
 from napari_superanimal.training.replay import Seen, match_boxes, replay_labels
 from napari_superanimal.training.vocabulary import extend, join_vocabularies, restrict
 
@@ -246,7 +246,10 @@ def test_weights_go_no_further_than_the_user_s_keypoints_need(
         half.heatmaps.weight[0], (start["heatmaps.weight"][0] + ends["heatmaps.weight"][0]) / 2
     )
     assert no_further_than_needed(start, trained, [], lambda net: 2.0 - way(net))[1] == 1.0
-    assert no_further_than_needed(start, trained, [], lambda net: float("nan"))[0] is trained
+    for nothing in (None, lambda net: float("nan")):
+        near, share = no_further_than_needed(start, trained, [], nothing)
+        assert share == UNJUDGED
+        assert way(near) == pytest.approx(UNJUDGED, abs=1e-3)
 
 
 def test_the_shipped_model_keeps_its_ears(tmp_path: Path) -> None:
