@@ -17,6 +17,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
+from napari_superanimal.errors import UserError
 from napari_superanimal.inference.runtime.clock import elsewhere
 from napari_superanimal.models.zoo import cache_home
 
@@ -148,7 +149,13 @@ def _converted(core: Any, network: nn.Module, examples: Sequence[Tensor], shapes
             return core.read_model(file)
         except RuntimeError:  # damaged: convert anew
             shutil.rmtree(folder, ignore_errors=True)
-    model = _convert(network, examples, shapes)
+    try:
+        model = _convert(network, examples, shapes)
+    except RuntimeError as error:
+        raise UserError(
+            f"OpenVINO cannot run this network ({str(error).strip().splitlines()[-1]})",
+            remedy="use --runtime torch",
+        ) from error
     try:
         _keep(model, folder)
     except (OSError, RuntimeError) as error:

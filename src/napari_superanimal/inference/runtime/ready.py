@@ -7,7 +7,7 @@ import threading
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from napari_superanimal.inference.runtime.engine import EXACT, Engine
 from napari_superanimal.inference.runtime.fold import fold_batch_norms
@@ -16,9 +16,6 @@ from napari_superanimal.inference.runtime.openvino_network import OpenVinoNetwor
 from napari_superanimal.models.networks import DetectorNet, PoseNet
 from napari_superanimal.models.official.networks import HRNetPose, ResNetPose
 from napari_superanimal.models.official.rtmpose import RTMPose
-
-#: Side of the feature maps that torchvision's detectors cut out per box.
-BOX_CELLS = 7
 
 
 def heads_of(network: nn.Module) -> tuple[str, ...]:
@@ -97,7 +94,9 @@ def ready_detector(network: nn.Module, engine: Engine) -> nn.Module:
     for name in parts:
         part = model.get_submodule(name)
         if engine.runtime == "openvino":
-            model.set_submodule(name, _OpenVinoPart(part, engine.precision))
+            # pictures and feature maps come in every size, what is cut out per box in one only
+            free = () if name.startswith("roi_heads") else (2, 3)
+            model.set_submodule(name, _OpenVinoPart(part, engine.precision, free))
         else:
             part.to(memory_format=torch.channels_last)
             if engine.precision == "bf16":
@@ -108,17 +107,15 @@ def ready_detector(network: nn.Module, engine: Engine) -> nn.Module:
 class _OpenVinoPart(nn.Module):
     """A part of a detector, converted when its first input shows what it gets."""
 
-    def __init__(self, part: nn.Module, precision: str) -> None:
+    def __init__(self, part: nn.Module, precision: str, free: tuple[int, ...]) -> None:
         super().__init__()
         self.part = part
         self.precision = precision
+        self.free = free
         self._once = threading.Lock()
 
     def forward(self, inputs: Any) -> Any:
         with self._once:
             if not isinstance(self.part, OpenVinoNetwork):
-                first = inputs if isinstance(inputs, Tensor) else inputs[0]
-                # feature maps come in every size, the boxes' ones in one only
-                free = (2, 3) if first.dim() == 4 and first.shape[-1] > BOX_CELLS else ()
-                self.part = OpenVinoNetwork(self.part, inputs, self.precision, free=free)
+                self.part = OpenVinoNetwork(self.part, inputs, self.precision, free=self.free)
         return self.part(inputs)

@@ -192,7 +192,7 @@ class GatedAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         u, v, base = F.silu(self.uv(self.ln(x))).split((EXPANDED, EXPANDED, SHARED), dim=-1)
         query, key = (base[..., None, :] * self.gamma + self.beta).unbind(-2)
-        weight = F.relu(query @ key.mT / math.sqrt(SHARED)).square()
+        weight = F.relu(query @ key.transpose(-2, -1) / math.sqrt(SHARED)).square()
         out: Tensor = self.res_scale(x) + self.o(u * (weight @ v))
         return out
 
