@@ -11,6 +11,7 @@ train the detector, too.
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from common import IMAGES, number, table, write_result
+from common import IMAGES, number, plain, table, write_result
 from scipy.ndimage import gaussian_filter
 
 from napari_superanimal.adaptation.adapt import AdaptSettings
@@ -149,6 +150,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
     )
     return {
         "decision": outcome.decision,
+        "trained": outcome.trained,
         "reasons": list(outcome.reasons),
         "frames": proof.frames,
         "points": proof.points,
@@ -182,26 +184,35 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--only", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, help="keep finished runs here and go on from them")
     args = parser.parse_args()
     torch.set_num_threads(1)
     results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
+        work = args.work or folder / "work"
+        work.mkdir(parents=True, exist_ok=True)
         for case in cases(args.data, folder, set(args.only)):
             runs = []
             for seed in range(args.seeds if case.seeds_needed else 1):
-                outcome, seconds = one(case, seed, folder)
-                runs.append({"seed": seed, "cpu_seconds": seconds, **figures(outcome)})
-                f = outcome.proofs[0]
+                done = work / f"{case.name}-{seed}.json"
+                if not done.is_file():
+                    outcome, seconds = one(case, seed, folder)
+                    run = plain({"seed": seed, "cpu_seconds": seconds, **figures(outcome)})
+                    done.write_text(json.dumps(run), encoding="utf-8")
+                    if case.name == "dog" and seed == 0:
+                        (IMAGES / "adaptation_dog.svg").write_bytes(
+                            (outcome.folder / "jitter.svg").read_bytes()
+                        )
+                run = json.loads(done.read_text(encoding="utf-8"))
+                runs.append(run)
+                before, after = run["arms"]["zero-shot"], run["arms"]["adapted"]
                 print(
-                    f"{case.name}, seed {seed}: {outcome.decision}, jitter {f.before.jitter_px:.2f} -> "
-                    f"{f.after.jitter_px:.2f}, error {f.before.error_px:.2f} -> {f.after.error_px:.2f}, "
-                    f"{seconds:.0f} CPU s: {'; '.join(outcome.reasons)}",
+                    f"{case.name}, seed {seed}: {run['decision']}, jitter {number(before['jitter_px'])} -> "
+                    f"{number(after['jitter_px'])}, error {number(before['error_px'])} -> {number(after['error_px'])}, "
+                    f"{run['cpu_seconds']:.0f} CPU s: {'; '.join(run['reasons'])}",
                     flush=True,
                 )
-                if case.name == "dog" and seed == 0:
-                    chart = (outcome.folder / "jitter.svg").read_text(encoding="utf-8")
-                    (IMAGES / "adaptation_dog.svg").write_text(chart, encoding="utf-8")
             results[case.name] = {
                 "video": case.video.name,
                 "model": case.model,

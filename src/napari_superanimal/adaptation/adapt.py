@@ -157,21 +157,16 @@ def threshold_of(model: LoadedModel, settings: AdaptSettings) -> float:
     return model.card.threshold if settings.threshold is None else settings.threshold
 
 
-def gather(lessons: list[Lesson]) -> PoseSamples:
-    """The training samples of all videos.
-
-    Raises
-    ------
-    UserError
-        If there are too few pseudo-labels to learn anything.
-    """
+def too_little(lessons: list[Lesson]) -> str:
+    """Why nothing can be learned from these pseudo-labels, as a sentence; empty if something can."""
     labels = sum(lesson.counts.labels for lesson in lessons)
-    if labels < FEWEST_LABELS:
-        raise UserError(
-            f"the model is sure of {labels} keypoints on all sampled frames together: too little to learn from",
-            path=lessons[0].name,
-            remedy="label some frames and fine-tune, or look with `superanimal check` for a model that fits",
-        )
+    if labels >= FEWEST_LABELS:
+        return ""
+    return f"the model is sure of {labels} keypoints on all sampled frames together: too little to learn from"
+
+
+def gather(lessons: list[Lesson]) -> PoseSamples:
+    """The training samples of all videos; see `too_little` first."""
     return join_samples([to_samples(lesson.looks, lesson.labels, lesson.name) for lesson in lessons])
 
 

@@ -122,11 +122,14 @@ def adapt_files(
     before and after, in frames of the video). The model itself lies in the folder when it was kept, else in its
     subfolder ``rejected``, where no command and no list finds it.
 
+    Where the starting model's own predictions cannot be trusted (`adaptation.trust`), or are too few, nothing is
+    trained: the outcome is "reverted" with the reasons, "adapted" figures are those before, and there is no second
+    file of predictions.
+
     Raises
     ------
     UserError
-        If a video cannot be read or is too short, the model cannot be trained, its predictions on the video are too
-        unsure to learn from, or the folder holds another run.
+        If a video cannot be read or is too short, the model cannot be trained, or the folder holds another run.
     Cancelled
         When stopped; the checkpoint is kept and ``options.resume`` continues.
     """
@@ -138,6 +141,7 @@ def adapt_files(
         plan,
         prepare,
         threshold_of,
+        too_little,
         train,
         turning,
     )
@@ -146,7 +150,7 @@ def adapt_files(
     from napari_superanimal.adaptation.proof import fixed_points, prove
     from napari_superanimal.adaptation.teacher import look
     from napari_superanimal.adaptation.trust import doubts, examine
-    from napari_superanimal.adaptation.verdict import judge
+    from napari_superanimal.adaptation.verdict import Verdict, judge
     from napari_superanimal.inference.predictor import Predictor
     from napari_superanimal.models.load import load_model, save_model
     from napari_superanimal.training.train import DETECTOR_CHECKPOINT, POSE_CHECKPOINT
@@ -196,31 +200,41 @@ def adapt_files(
                 model, str(clip.path), clip.video, bursts[str(clip.path)], settings, **watch
             )
             clip.trust = examine(model, clip.lesson.looks)
-        pose = train(
-            model,
-            gather([c.lesson for c in learned if c.lesson is not None]),
-            settings,
-            checkpoint=options.out / POSE_CHECKPOINT,
-            resume=options.resume,
-            **watch,
-        )
-        detector = model.detector
-        if settings.detector:
-            detector = train_detector(
-                model,
-                [(c.lesson, c.video) for c in learned if c.lesson is not None],
-                settings,
-                turning=turning(model),
-                checkpoint=options.out / DETECTOR_CHECKPOINT,
-                resume=options.resume,
-                **watch,
+        lessons = [(c.lesson, c.video) for c in learned if c.lesson is not None]
+        wrong = {c.path: doubts(c.trust, model.card.view) for c in learned if c.trust is not None}
+        nothing = too_little([lesson for lesson, _ in lessons])
+        # what is wrong or next to nothing is not learned at all, unless the user wants to see it
+        trained = not nothing and (options.keep_anyway or not any(wrong.values()))
+        new = replace(model, card=_card(options.out.resolve().name, model.card, learned, settings))
+        if trained:
+            new = replace(
+                new,
+                pose=train(
+                    model,
+                    gather([lesson for lesson, _ in lessons]),
+                    settings,
+                    checkpoint=options.out / POSE_CHECKPOINT,
+                    resume=options.resume,
+                    **watch,
+                ),
             )
-        new = replace(model, pose=pose, detector=detector)
-        new = replace(new, card=_card(options.out.resolve().name, model.card, learned, settings))
+            if settings.detector:
+                detector = train_detector(
+                    model,
+                    lessons,
+                    settings,
+                    turning=turning(model),
+                    checkpoint=options.out / DETECTOR_CHECKPOINT,
+                    resume=options.resume,
+                    **watch,
+                )
+                new = replace(new, detector=detector)
         for clip in (*learned, *shown):
             assert clip.before is not None
-            clip.after = predict(new, clip, "predicting held-out frames with the adapted model")
-            clip.files += _write(clip.after, clip, new.card.name, options)
+            clip.after = clip.before
+            if trained:
+                clip.after = predict(new, clip, "predicting held-out frames with the adapted model")
+                clip.files += _write(clip.after, clip, new.card.name, options)
             clip.proof = prove(
                 clip.before,
                 clip.after,
@@ -229,11 +243,17 @@ def adapt_files(
                 fixed=fixed[clip.path],
                 labels=labels.get(clip.path),
             )
-    found = {c.path: judge(c.proof, doubts(c.trust, model.card.view)) for c in learned if c.proof and c.trust}
-    found |= {c.path: judge(c.proof, learned=False) for c in shown if c.proof}
+    found: dict[Path, Verdict] = {}
+    for clip in (*learned, *shown):
+        if clip.proof is None:
+            continue
+        if trained:
+            found[clip.path] = judge(clip.proof, wrong.get(clip.path, ()), learned=clip.path in wrong)
+        elif reasons := (*wrong.get(clip.path, ()), *([nothing] if nothing and clip is learned[0] else [])):
+            found[clip.path] = Verdict(False, reasons)
     passes = all(v.passes for v in found.values())
-    kept = passes or options.keep_anyway
-    several = len(found) > 1
+    kept = trained and (passes or options.keep_anyway)
+    several = len(learned) + len(shown) > 1
     reasons = tuple(
         f"{path.name}: {reason}" if several else reason
         for path, verdict in found.items()
@@ -244,6 +264,7 @@ def adapt_files(
         folder=options.out,
         decision=KEPT if kept else REVERTED,
         passes=passes,
+        trained=trained,
         by="proof" if kept == passes else "user",
         reasons=reasons,
         model=new.card.name,
@@ -254,15 +275,13 @@ def adapt_files(
         settings={**settings.to_json(), "threshold": threshold},
         files=tuple(f for c in (*learned, *shown) for f in c.files),
     )
-    card = replace(
-        new.card,
-        metrics=outcome.metrics(),
-        recipe={**new.card.recipe, "status": outcome.decision, "reasons": list(reasons)},
-    )
-    where = options.out if kept else options.out / REJECTED
-    save_model(card, pose, detector, where, calibration=model.calibration)
+    if trained:
+        recipe = {**new.card.recipe, "status": outcome.decision, "reasons": list(reasons)}
+        where = options.out if kept else options.out / REJECTED
+        card = replace(new.card, metrics=outcome.metrics(), recipe=recipe)
+        save_model(card, new.pose, new.detector, where, calibration=model.calibration)
     if not kept:
-        mark_reverted(options.out, reasons)
+        mark_reverted(options.out, reasons, trained=trained)
     files = write_figures(outcome)
     return replace(outcome, files=(*outcome.files, *files))
 

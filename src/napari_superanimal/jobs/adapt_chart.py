@@ -35,9 +35,9 @@ def keypoint_chart(proof: Proof) -> str:
         text(20, 22, "Jitter on held-out frames, by keypoint", size=14, weight="bold"),
     ]
     for i, arm in enumerate(arms):
-        x = 20 + 150 * i
-        out.append(f'<circle cx="{x}" cy="44" r="5" fill="{COLORS[i]}"/>')
-        out.append(text(x + 12, 48, ARMS[arm]))
+        left = 20 + 150 * i
+        out.append(f'<circle cx="{left}" cy="44" r="5" fill="{COLORS[i]}"/>')
+        out.append(text(left + 12, 48, ARMS[arm]))
     bottom = TOP + ROW * len(rows)
     for n in range(6):
         x = px(top * n / 5)

@@ -40,6 +40,8 @@ class Outcome:
     decision : {"kept", "reverted"}
     passes : bool
         What the proof says, whatever was decided.
+    trained : bool
+        False where the starting model's predictions were not fit to learn from.
     by : {"proof", "user"}
         Who decided.
     reasons : tuple of str
@@ -57,6 +59,7 @@ class Outcome:
     folder: Path
     decision: str
     passes: bool
+    trained: bool
     by: str
     reasons: tuple[str, ...]
     model: str
@@ -91,6 +94,7 @@ class Outcome:
             "folder": str(self.folder),
             "decision": self.decision,
             "passes": self.passes,
+            "trained": self.trained,
             "by": self.by,
             "reasons": list(self.reasons),
             "model": self.model,
@@ -157,18 +161,26 @@ def keep(folder: Path) -> None:
     outcome = read_outcome(folder)
     if (folder / CARD_FILE).exists():
         return
+    if not (folder / REJECTED / CARD_FILE).exists():
+        raise UserError(
+            "there is no adapted model to keep: nothing was trained",
+            path=folder,
+            remedy="run `superanimal adapt` with --keep-anyway if you want to see what comes of it",
+        )
     _move(folder / REJECTED, folder)
     _mark(folder, KEPT)
     (folder / NOTE).unlink(missing_ok=True)
     write_json(folder / OUTCOME, {**outcome, "decision": KEPT, "by": "user"})
 
 
-def mark_reverted(folder: Path, reasons: Sequence[str]) -> None:
+def mark_reverted(folder: Path, reasons: Sequence[str], *, trained: bool = True) -> None:
     """Say in the folder why there is no model in it."""
     lines = [
-        "The adapted model was reverted: the starting model stays in use, and nothing of it was changed.",
+        "The adaptation was reverted: the starting model stays in use, and nothing of it was changed.",
         *(f"- {reason}" for reason in reasons),
-        f"The adapted model lies in {REJECTED}/ for those who want to look at it.",
+        f"The adapted model lies in {REJECTED}/ for those who want to look at it."
+        if trained
+        else "Nothing was trained.",
     ]
     write_text(folder / NOTE, "\n".join(lines) + "\n")
 

@@ -178,8 +178,14 @@ def test_a_video_without_the_animal_cannot_be_learned_from(tmp_path: Path) -> No
     with VideoWriter(empty, 30.0, (160, 120)) as writer:
         for _ in range(45):
             writer.write(np.full((120, 160, 3), 200, np.uint8))
-    with pytest.raises(UserError, match="too little to learn from"):
-        adapt(empty, tmp_path / "out")
+    outcome = adapt(empty, tmp_path / "out", keep_anyway=True)
+    assert outcome.decision == "reverted"
+    assert not outcome.trained
+    assert any("too little to learn from" in reason for reason in outcome.reasons)
+    assert "Nothing was trained" in (tmp_path / "out" / "REVERTED.txt").read_text()
+    assert not (tmp_path / "out" / "rejected").exists()
+    with pytest.raises(UserError, match="nothing was trained"):
+        keep(tmp_path / "out")
 
 
 class _Clip:
