@@ -13,6 +13,7 @@ from typing import Any
 
 from common import IMAGES, RESULTS, number, table
 from evaluate_minis import accuracy_rows, keypoint_rows, trust_table
+from speed_sections import official_speed, precision
 
 PAGE = Path(__file__).parents[1] / "docs" / "results.md"
 SCREEN = 'xvfb-run -a -s "-screen 0 1600x1000x24" '
@@ -323,6 +324,21 @@ def speed() -> list[str]:
     return out
 
 
+def official_networks() -> list[str]:
+    result = read("official_speed")
+    if result is None:
+        return []
+    out = ["## SuperAnimal's own networks", "", *bash(result["command"])]
+    return [*out, f"On {where(result)}.", "", *official_speed(result)]
+
+
+def precisions() -> list[str]:
+    result = read("precision")
+    if result is None:
+        return []
+    return ["## Precision", "", *bash(result["command"]), f"On {where(result)}.", "", *precision(result)]
+
+
 def in_napari() -> list[str]:
     result = read("predict_in_napari")
     if result is None:
@@ -466,6 +482,40 @@ def adaptation() -> list[str]:
     return out
 
 
+def sizes() -> list[str]:
+    result = read("pyramid")
+    if result is None:
+        return []
+    out = ["## Small and huge animals", "", *bash("python benchmarks/pyramid.py --data DATA")]
+    out += [
+        f"Animals of a quarter to four times the usual size in the picture ({result['frames']} pictures each), "
+        "rendered and real. *Single* is `predict` as it is, *all* looks at every scale, *auto* is `--scales auto`, "
+        "which may choose single. Mean error in sizes of the animal (square root of its box), where a keypoint that "
+        "is farther off than one size, or not found, counts as one; in brackets, CPU milliseconds per picture. "
+        f"*Worst* is the largest error of a way over the smallest; the aim is {result['aim']:g} at most.",
+        "",
+    ]
+    ways = ("single", "all", "auto")
+    rows, aims = [], []
+    for name, subject in result["subjects"].items():
+        for size, row in subject["sizes"].items():
+            cells = [f"{number(row[w]['error'], 3)} ({row[w]['ms']:.0f})" for w in ways]
+            used = ", ".join(f"{s:g}" for s in row["scales"]) or "single"
+            rows.append([name if size == "0.25" else "", f"{size}x", row["keypoints"], *cells, used])
+        worst = subject["worst_over_best"]
+        rows.append(["", "worst", "", *(f"{worst[w]:.1f} times" for w in ways), ""])
+        aims.append(
+            f"- {name}: within {result['aim']:g} times of the best size with all scales: "
+            f"{met(worst['all'], result['aim'], False)}; auto: {met(worst['auto'], result['aim'], False)}; "
+            f"single: {met(worst['single'], result['aim'], False)}."
+        )
+    header = ["animal", "size", "labelled points", *ways, "auto chose"]
+    out += [table(header, rows), "", *aims, ""]
+    if (IMAGES / "pyramid.png").is_file():
+        out += ["![Error by the animal's size](images/pyramid.png)", ""]
+    return out
+
+
 def ranged(values: dict[str, float | None], digits: int) -> str:
     """A median with its range, a dash where there is nothing."""
     low, high = number(values["min"], digits), number(values["max"], digits)
@@ -490,9 +540,12 @@ def page() -> str:
         replay,
         data_efficiency,
         adaptation,
+        sizes,
         backbones,
         identity,
         speed,
+        official_networks,
+        precisions,
         in_napari,
         scrubbing,
     ):

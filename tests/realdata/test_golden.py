@@ -99,14 +99,30 @@ def test_crops(golden: Path) -> None:
         assert got == [case[k] for k in ("crop_sum", "px_0_0", "px_mid", "px_last")]
 
 
-def test_heatmaps_and_keypoints(golden: Path, models: dict[str, ModelRef], shots: list[np.ndarray]) -> None:
+def skip_without(runtime: str) -> None:
+    from napari_superanimal.inference.runtime.engine import has_openvino
+
+    if runtime == "openvino" and not has_openvino():
+        pytest.skip("the extra openvino is not installed")
+
+
+@pytest.mark.parametrize(
+    "how",
+    [{"reference": True}, {"runtime": "torch"}, {"runtime": "openvino"}],
+    ids=["as it is", "folded", "openvino"],
+)
+def test_heatmaps_and_keypoints(
+    golden: Path, models: dict[str, ModelRef], shots: list[np.ndarray], how: dict[str, Any]
+) -> None:
     import torch
+
+    skip_without(how.get("runtime", ""))
 
     from napari_superanimal.inference.build import build_predictor
     from napari_superanimal.inference.official.images import normalise
     from napari_superanimal.inference.official.predictor import OfficialPredictor
 
-    predictor = build_predictor(models[POSE], detector="whole-frame", device="cpu")
+    predictor = build_predictor(models[POSE], detector="whole-frame", device="cpu", precision="fp32", **how)
     assert isinstance(predictor, OfficialPredictor)
     truth = np.load(golden / "golden_superanimal_quadruped_hrnet_w32.npz")
     compared = 0
@@ -133,13 +149,20 @@ def test_heatmaps_and_keypoints(golden: Path, models: dict[str, ModelRef], shots
     assert compared > 100
 
 
-def test_boxes_and_scores(golden: Path, models: dict[str, ModelRef], shots: list[np.ndarray]) -> None:
+@pytest.mark.parametrize("runtime", ["", "torch", "openvino"], ids=["as it is", "folded", "openvino"])
+def test_boxes_and_scores(
+    golden: Path, models: dict[str, ModelRef], shots: list[np.ndarray], runtime: str
+) -> None:
     import torch
 
     from napari_superanimal.inference.official.detect import BoxFinder
+    from napari_superanimal.inference.runtime.engine import Engine
     from napari_superanimal.models.official.load import load_detector
 
+    skip_without(runtime)
     finder = BoxFinder(load_detector(models[DETECTOR]), torch.device("cpu"))
+    if runtime:
+        finder.use(Engine(runtime))
     truth = np.load(golden / "golden_fasterrcnn_mobilenet_v3_large_fpn.npz")
     for i, frame in enumerate(shots):
         ((boxes, scores),) = finder.raw([frame])
