@@ -29,8 +29,6 @@ from napari_superanimal.poses.choose import images_matching
 from napari_superanimal.poses.formats import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from napari_superanimal.jobs.trials import Trials
     from napari_superanimal.poses import Poses
 
@@ -40,12 +38,7 @@ OTHER_LAB = "oft"
 HELD_FRAMES = "match:img00(6[6-9]|7|8)"
 HELD_MOUSE = "match:labeled-data/7_"
 WRONG = "match:7_D1/img00054"
-ARMS: dict[str, tuple[str, dict[str, Any]]] = {
-    "replay": ("replay", {}),
-    "masked only": ("replay", {"replay_threshold": 1.1}),
-    "naive": ("naive", {}),
-}
-TITLES = {"masked only": "all channels kept, no pseudo-labels"}
+ARMS = ("replay", "naive")
 
 
 def labels(data: Path) -> tuple[Poses, Poses]:
@@ -96,7 +89,6 @@ def main() -> None:
     )
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--arms", nargs="+", choices=tuple(ARMS), default=list(ARMS))
     parser.add_argument("--starts", nargs="+", choices=("one lab", "shipped"), default=("one lab", "shipped"))
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -111,7 +103,7 @@ def main() -> None:
         trials = prepare(
             mine, start, load_table("oft"), test=HELD_MOUSE, others=(ears, load_table("openfield"))
         )
-        rows = compare(trials, args.arms, args.seeds, args.steps)
+        rows = compare(trials, args.seeds, args.steps)
         found[name] = report(trials, rows, args.steps)
         write_result("replay", {"starts": found})
         file = name.replace(" ", "_")
@@ -126,7 +118,7 @@ def main() -> None:
     cells = [
         [
             name,
-            TITLES.get(mode, mode),
+            mode,
             *(
                 number(f.get(k, {}).get("median"), 3)
                 for k in ("error_px", "pck", "new_error_px", "others_error_px", "others_pck")
@@ -144,19 +136,18 @@ def main() -> None:
     )
 
 
-def compare(trials: Trials, arms: Sequence[str], seeds: int, steps: int) -> list[dict[str, Any]]:
+def compare(trials: Trials, seeds: int, steps: int) -> list[dict[str, Any]]:
     """The starting model, and every arm with every seed."""
     rows: list[dict[str, Any]] = [
         {"mode": START, "seed": None, **measure(trials, trials.model, trials.table)}
     ]
     with tempfile.TemporaryDirectory() as folder:
         for seed in range(seeds):
-            for name in arms:
-                mode, options = ARMS[name]
+            for name in ARMS:
                 started = time.process_time()
                 out = Path(folder) / f"{name}-{seed}"
-                row = run_one(trials, mode, seed, out, steps=steps, options=options)
-                rows.append({**row, "mode": name, "cpu_s": time.process_time() - started})
+                row = run_one(trials, name, seed, out, steps=steps)
+                rows.append({**row, "cpu_s": time.process_time() - started})
                 print({k: rows[-1].get(k) for k in ("mode", "seed", *FIGURES)}, flush=True)
     for each in rows:
         each.pop("errors_px", None)

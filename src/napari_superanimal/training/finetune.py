@@ -18,9 +18,9 @@ from napari_superanimal.keypoints import write_table
 from napari_superanimal.models.card import ModelCard
 from napari_superanimal.models.load import LoadedModel, save_model
 from napari_superanimal.models.networks import PoseNet, reset_head
-from napari_superanimal.poses import UNLABELLED
+from napari_superanimal.poses import UNDEFINED, UNLABELLED
 from napari_superanimal.training import distributed
-from napari_superanimal.training.anchor import no_further_than_needed
+from napari_superanimal.training.anchor import fit_heads, no_further_than_needed
 from napari_superanimal.training.augment import Augmentation
 from napari_superanimal.training.detector_update import update_detector
 from napari_superanimal.training.loop import LoopConfig, run
@@ -43,6 +43,8 @@ if TYPE_CHECKING:
 
 #: Peak learning rate by mode.
 LEARNING_RATE = {"replay": 7e-4, "naive": 7e-4, "backbone": 7e-4, "scratch": 2e-3}
+#: Steps for the last layer after the weights went back, as a share of all.
+REFIT = 0.2
 #: What the user's names became, in the folder of a model that kept the old ones.
 TABLE_FILE = "table.csv"
 #: A keypoint that the starting model was sure of is kept if the new model finds it with this confidence ...
@@ -144,33 +146,29 @@ def finetune(
         take_over(network, model, task.come_from)
     start = {k: v.clone() for k, v in network.state_dict().items()}
     turning = 180.0 if "top" in model.card.view else 25.0
+    augmentation = Augmentation(
+        rotation=turning,
+        scale=1.25,
+        shift=0.08,
+        photometric=0.7,
+        # near and far stay what they are in a mirror
+        flip=(task.canonical and task.counts is not None) or not one_sided(task.channels, task.space),
+    )
+    swap = None if task.canonical else np.array(symmetry.mirror)
+    loop = LoopConfig(
+        steps=steps,
+        batch_size=batch_size,
+        learning_rate=LEARNING_RATE[mode],
+        average=0.99,
+        validate_every=max(10, min(100, steps // 10)),
+        seed=seed,
+        accumulate=accumulate,
+        frozen_statistics=mode in ("replay", "naive"),
+    )
     pose = run(
         network,
-        pose_batches(
-            trained,
-            config,
-            Augmentation(
-                rotation=turning,
-                scale=1.25,
-                shift=0.08,
-                photometric=0.7,
-                # near and far stay what they are in a mirror
-                flip=(task.canonical and task.counts is not None) or not one_sided(task.channels, task.space),
-            ),
-            batch_size,
-            swap=None if task.canonical else np.array(symmetry.mirror),
-            rehearsal=rehearsal,
-        ),
-        LoopConfig(
-            steps=steps,
-            batch_size=batch_size,
-            learning_rate=LEARNING_RATE[mode],
-            average=0.99,
-            validate_every=max(10, min(100, steps // 10)),
-            seed=seed,
-            accumulate=accumulate,
-            frozen_statistics=mode in ("replay", "naive"),
-        ),
+        pose_batches(trained, config, augmentation, batch_size, swap=swap, rehearsal=rehearsal),
+        loop,
         validate=(lambda net: validation_error(net, check, symmetry)) if hold_out else None,
         checkpoint=out / POSE_CHECKPOINT,
         resume=resume,
@@ -188,6 +186,17 @@ def finetune(
             (lambda net: validation_error(net, check, symmetry).get("val_error_px", float("nan")))
             if hold_out
             else None,
+        )
+        mine = task.human[np.isin(samples.rows[:, 0], trained.rows[:, 0])]
+        fitted = np.asarray(mine.any(0))
+        labelled = replace(trained, visibility=np.where(mine, trained.visibility, UNDEFINED).astype(np.int8))
+        pose = fit_heads(
+            pose,
+            pose_batches(labelled, config, augmentation, batch_size, swap=swap),
+            fitted if swap is None else fitted | fitted[swap],
+            replace(loop, steps=max(1, round(REFIT * steps)), average=0.97),
+            on_progress=tell,
+            token=token,
         )
     detector = model.detector
     found: dict[str, Any] = {}

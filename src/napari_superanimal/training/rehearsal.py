@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from napari_superanimal.models.networks import PoseNet
 
+
 @dataclass(frozen=True)
 class Rehearsal:
     """The frozen model and what it answers for.
