@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_superanimal.inference.chunk import Chunk
-from napari_superanimal.inference.tracks import RiskLog
+from napari_superanimal.inference.risk_log import RiskLog
 from napari_superanimal.poses import Poses, make_poses
 
 if TYPE_CHECKING:

@@ -24,9 +24,6 @@ if TYPE_CHECKING:
 
     from napari_superanimal.inference.frame_predictor import Frame, FramePredictor, Predictions
 
-#: Frames per unit of work of a small network: small enough that cancelling is quick, large enough to fill a batch.
-CHUNK = 16
-
 
 class FrameSource(Protocol):
     """What inference needs of a video; `video.open_video` gives one."""
@@ -144,9 +141,11 @@ class PredictionStream:
         process = psutil.Process()
         started = time.perf_counter()
         decoder.start()
-        waiting: deque[tuple[npt.NDArray[np.int64], Future[Predictions]]] = deque()
+        waiting: deque[tuple[list[tuple[int, Frame]], Future[Predictions]]] = deque()
         initializer = (lambda: torch.set_num_threads(1)) if self.predictor.device.type == "cpu" else None
         pool = ThreadPoolExecutor(workers, "superanimal-predict", initializer)
+        # second looks do not queue behind whole chunks, and leave no second thread team behind in this thread
+        looking = ThreadPoolExecutor(1, "superanimal-look", initializer)
         try:
             ended = False
             while not ended or waiting:
@@ -157,15 +156,15 @@ class PredictionStream:
                     if part is None:
                         ended = True
                         break
-                    numbers = np.array([i for i, _ in part], np.int64)
-                    waiting.append((numbers, pool.submit(self.predictor, [f for _, f in part])))
+                    waiting.append((part, pool.submit(self.predictor, [f for _, f in part])))
                     if not self.stats.sample:
                         self.stats.sample = [f for _, f in part]
                     del part
                 if waiting:
-                    numbers, future = waiting.popleft()
-                    chunk = self._chunk(numbers, future.result())
-                    self.stats.frames += len(numbers)
+                    part, future = waiting.popleft()
+                    chunk = self._chunk(part, future.result(), looking)
+                    self.stats.frames += len(part)
+                    del part
                     self.stats.seconds = time.perf_counter() - started
                     self.stats.peak_rss_mb = max(self.stats.peak_rss_mb, process.memory_info().rss / 2**20)
                     self.stats.detector_cpu_s = self.predictor.shares.detector
@@ -175,6 +174,7 @@ class PredictionStream:
                 raise self._failure
         finally:
             self._closed.set()
+            looking.shutdown(wait=True, cancel_futures=True)
             pool.shutdown(wait=True, cancel_futures=True)
             decoder.join(timeout=10)
 
@@ -216,18 +216,31 @@ class PredictionStream:
             return part is not None
         return False
 
-    def _chunk(self, numbers: npt.NDArray[np.int64], found: Predictions) -> Chunk:
+    def _look(self, frame: Frame, boxes: npt.NDArray[np.float64]) -> tuple[npt.NDArray, npt.NDArray]:
+        started = time.thread_time()
+        poses = self.predictor.pose([frame] * len(boxes), boxes)
+        self.predictor.shares.pose += time.thread_time() - started
+        return poses
+
+    def _chunk(self, part: list[tuple[int, Frame]], found: Predictions, looking: ThreadPoolExecutor) -> Chunk:
+        numbers = np.array([i for i, _ in part], np.int64)
         risk = np.zeros_like(found.box_scores)
         if self._tracker is None:
             return Chunk(numbers, found.xy, found.likelihood, found.boxes, found.box_scores, risk)
         xy, sure, boxes, scores = (
             np.full_like(a, np.nan) for a in (found.xy, found.likelihood, found.boxes, found.box_scores)
         )
-        for n in range(len(numbers)):
-            step = self._tracker.assign(found.boxes[n], found.box_scores[n], found.xy[n], found.likelihood[n])
-            row, column = step.detections, step.columns
-            xy[n, column], sure[n, column] = found.xy[n, row], found.likelihood[n, row]
-            boxes[n, column], scores[n, column] = found.boxes[n, row], found.box_scores[n, row]
+        for n, (_, frame) in enumerate(part):
+
+            def look(where: npt.NDArray[np.float64], frame: Frame = frame) -> tuple[npt.NDArray, npt.NDArray]:
+                return looking.submit(self._look, frame, where).result()
+
+            step = self._tracker.assign(
+                found.boxes[n], found.box_scores[n], found.xy[n], found.likelihood[n], look
+            )
+            column = step.columns
+            xy[n, column], sure[n, column] = step.xy, step.likelihood
+            boxes[n, column], scores[n, column] = step.boxes, step.scores
             risk[n] = step.swap_risk
         return Chunk(numbers, xy, sure, boxes, scores, risk, self._tracker.state())
 

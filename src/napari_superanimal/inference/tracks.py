@@ -2,90 +2,116 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
-from napari_superanimal.poses import box_iou
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+from napari_superanimal.inference.likeness import (
+    SHARED,
+    centres,
+    covered,
+    first_of_each,
+    likeness,
+    relative_gap,
+    same_animal,
+)
 
 Floats = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+#: Poses in boxes (N, 4) of the frame that is tracked: keypoints (N, K, 2) px and likelihood (N, K).
+Look: TypeAlias = Callable[[Floats], tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]]
 
 #: An individual that was lost keeps its column for this many frames.
 MEMORY = 30
 #: A detection far from everybody does not take over the memory of an individual that was lost for fewer frames.
 PATIENCE = 5
+#: Nor does one with a score lower than this share of the others' scores.
+CERTAIN = 0.8
 #: Farthest jump between frames, in box sizes.
 REACH = 1.5
 #: Keypoints below this likelihood say nothing about who it is.
 SURE = 0.2
-#: Fewest keypoints that two poses must share to be compared.
-SHARED = 3
-#: Two detections whose keypoints lie closer than this (median, in box sizes) are the same animal.
-SAME = 0.1
-#: How far a keypoint moves between frames, in box sizes: the width of the OKS.
-SPREAD = 0.15
-#: Of a similarity: share of the keypoints, of the boxes' overlap, of the distance between the boxes' centres.
-POSE, OVERLAP, NEARNESS = 0.75, 0.125, 0.125
 #: Off the similarity with an individual that was not seen in the last frame: where two animals are found as one, it is
 #: the one that was seen all the time, and the detection does not jump between them.
 LOST = 0.2
+#: A match worse than this is looked at a second time.
+POOR = 0.5
+#: A second look must show something as similar as this to what was expected...
+KEEP = 0.5
+#: ... and be this much better than a detection.
+LOOKED = 0.05
+#: Individuals whose boxes lie in each other with this share are rivals: one may be taken for the other.
+RIVALS = 0.3
+#: Keypoints of a second look count from this likelihood on.
+CLEAR = 0.5
+#: Share of the keypoints that were sure before that a second look must find again.
+WHOLE = 0.6
 #: An exchange of two individuals that would cost this much more than what was chosen is no risk at all.
 MARGIN = 0.5
-#: From this risk on, a frame is worth a look.
-RISKY = 0.5
 _FAR = 1e6
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What became of the detections of one frame.
+    """What became of one frame: individuals that were found, M.
 
     Attributes
     ----------
     detections : (M,) int64
-        Rows that were kept; the others are second detections of the same animal.
+        Rows that were kept, the others are second detections of the same animal; -1 for individuals that were only
+        found by a second look.
     columns : (M,) int64
         The individual of each.
+    boxes : (M, 4) px
+    scores : (M,)
+        Of a second look: how similar it is to what was expected, 0..1.
+    xy : (M, K, 2) px
+    likelihood : (M, K)
     swap_risk : (A,) float32, 0..1
         Per individual: 1 where it could as well be another one, 0 where there is no doubt.
     """
 
-    detections: npt.NDArray[np.int64]
-    columns: npt.NDArray[np.int64]
+    detections: Integers
+    columns: Integers
+    boxes: Floats
+    scores: Floats
+    xy: Floats
+    likelihood: Floats
     swap_risk: npt.NDArray[np.float32]
 
 
-class RiskLog:
-    """Where individuals may have been exchanged: frames with a swap risk of `RISKY` or more, as spans."""
+@dataclass(frozen=True)
+class _Seen:
+    """What may be given to individuals, M: detections, and what second looks show.
 
-    def __init__(self, individuals: Sequence[str]) -> None:
-        self._individuals = tuple(individuals)
-        self._spans: list[dict[str, Any]] = []
-        self._open = False
-        self.frames = 0
+    `rows` are the detections' rows, -1 for looks; `owner` is the only individual that may take it, -1 for anybody.
+    """
 
-    def add(self, frames: npt.NDArray[np.int64], risk: npt.NDArray[np.float32]) -> None:
-        """Take in the risk (n, A) of frames (n,) that follow those before."""
-        for number, row in zip(frames, risk, strict=True):
-            concerned = np.flatnonzero(row >= RISKY)
-            if len(concerned):
-                self.frames += 1
-                if not self._open:
-                    self._spans.append({"first": int(number), "last": int(number), "individuals": []})
-                span = self._spans[-1]
-                names = {*span["individuals"], *(self._individuals[i] for i in concerned)}
-                span |= {"last": int(number), "individuals": sorted(names)}
-            self._open = bool(len(concerned))
+    rows: Integers
+    owner: Integers
+    boxes: Floats
+    scores: Floats
+    xy: Floats
+    likelihood: Floats
 
-    def to_json(self) -> dict[str, Any]:
-        """The number of frames, and the spans: first and last frame number, individuals that are concerned."""
-        return {"risk": RISKY, "frames": self.frames, "spans": [dict(span) for span in self._spans]}
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def points(self) -> Floats:
+        """(M, K, 2) the keypoints that are sure."""
+        return np.where((self.likelihood >= SURE)[..., None], self.xy, np.nan)
+
+    def take(self, which: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> _Seen:
+        return _Seen(*(getattr(self, each.name)[which] for each in fields(self)))
+
+    def join(self, other: _Seen) -> _Seen:
+        pairs = ((getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
+        return _Seen(*(np.concatenate(pair) for pair in pairs))
 
 
 class Tracker:
@@ -93,8 +119,10 @@ class Tracker:
 
     Each individual is expected where it was, moved on with its last velocity. Detections go to individuals so that
     the sum of similarities is largest (Hungarian): object keypoint similarity (OKS) with the expected pose, overlap
-    (IoU) with the expected box, nearness of the centres. Short gaps are bridged. Detections without a near individual
-    open a free column, or take the one that was lost for longest.
+    (IoU) with the expected box, nearness of the centres. Where animals touch, the detector often sees one instead of
+    two, and keypoints are mixed: those that are missing, and their neighbours, are looked for in the boxes where they
+    are expected. Short gaps are bridged. Detections without a near individual open a free column, or take the one
+    that was lost for longest.
 
     Parameters
     ----------
@@ -111,12 +139,15 @@ class Tracker:
         self._velocity = np.zeros((slots, 2))
         self._xy = np.full((slots, keypoints, 2), np.nan)
         self._missed = np.full(slots, MEMORY + 1.0)
+        self._margin = np.full(slots, np.nan)
+
+    @property
+    def _memory(self) -> tuple[Floats, ...]:
+        return self._boxes, self._velocity, self._xy, self._missed, self._margin
 
     def state(self) -> Floats:
         """Everything that is remembered, (S,)."""
-        return np.concatenate(
-            [each.ravel() for each in (self._boxes, self._velocity, self._xy, self._missed)], dtype=np.float64
-        )
+        return np.concatenate([each.ravel() for each in self._memory], dtype=np.float64)
 
     def restore(self, state: Floats) -> None:
         """Go on from what `state` gave.
@@ -126,7 +157,7 @@ class Tracker:
         ValueError
             If it is that of another number of individuals or keypoints.
         """
-        arrays = (self._boxes, self._velocity, self._xy, self._missed)
+        arrays = self._memory
         parts = np.split(state, np.cumsum([each.size for each in arrays]))
         if len(parts[-1]) or any(part.size != each.size for part, each in zip(parts, arrays, strict=False)):
             raise ValueError(f"a state of {len(state)} numbers is not one of {self.slots} individuals")
@@ -134,7 +165,12 @@ class Tracker:
             each[:] = part.reshape(each.shape)
 
     def assign(
-        self, boxes: npt.ArrayLike, scores: npt.ArrayLike, xy: npt.ArrayLike, likelihood: npt.ArrayLike
+        self,
+        boxes: npt.ArrayLike,
+        scores: npt.ArrayLike,
+        xy: npt.ArrayLike,
+        likelihood: npt.ArrayLike,
+        look: Look | None = None,
     ) -> Assignment:
         """Take in the next frame.
 
@@ -145,32 +181,49 @@ class Tracker:
             NaN where there is no detection.
         xy : (A, K, 2) px
         likelihood : (A, K)
+        look : callable, optional
+            Gives the poses in boxes of this frame; without it there is no second look.
         """
-        every = np.asarray(scores, np.float64)
-        rows = np.flatnonzero(np.isfinite(every))
-        points = np.array(xy, np.float64)
-        sure = np.asarray(likelihood, np.float64)
-        points[~(sure >= SURE)] = np.nan
-        all_boxes = np.asarray(boxes, np.float64)
-        rows = rows[_first_of_each(all_boxes[rows], every[rows], points[rows])]
-        new, poses = all_boxes[rows], points[rows]
-
-        cost = self._cost(new, poses)
-        column = np.full(len(rows), -1)
-        chosen_by = cost + np.where(self._missed > 0, LOST, 0.0)[:, None]
-        for i, j in zip(*linear_sum_assignment(chosen_by), strict=True):
-            if cost[i, j] < _FAR:
-                column[j] = i
-        risk = self._risk(cost, column)
+        rows = np.flatnonzero(np.isfinite(np.asarray(scores, np.float64)))
+        arrays = (np.asarray(each, np.float64)[rows] for each in (boxes, scores, xy, likelihood))
+        seen = _Seen(rows, np.full(len(rows), -1), *arrays)
+        seen = seen.take(first_of_each(seen.boxes, seen.scores, seen.points))
+        cost = self._cost(seen)
+        contested = np.zeros(self.slots, bool)
+        column = self._choose(cost, seen, contested)
+        if look is not None and (contested := self._contested(cost, column, seen)).any():
+            seen = seen.join(self._looks(look, np.flatnonzero(contested)))
+            cost = self._cost(seen)
+            column = self._choose(cost, seen, contested & (self._missed <= PATIENCE))
         matched = column >= 0
-        for j in np.flatnonzero(column < 0):
+        risk = self._risk(cost, column)
+        found = np.isin(np.arange(self.slots), column)
+        if (contested & ~found).any():
+            # nobody can say who of them it is that is seen
+            risk[contested] = 1.0
+        for j in np.flatnonzero((column < 0) & (seen.owner < 0)):
             free = [s for s in np.argsort(-self._missed, kind="stable") if s not in column]
+            if not free or self._repeats(int(j), contested, seen):
+                continue
+            sure = seen.scores[matched & (seen.owner < 0)]
+            if self._missed[free[0]] <= MEMORY and len(sure) and seen.scores[j] < CERTAIN * sure.mean():
+                continue  # a tail or a reflection does not take over anybody's memory
             column[j] = free[0]
             known = [s for s in free if np.isfinite(self._boxes[s, 0])]
             # who comes back where nearness does not tell may be any of those that are missed
             risk[free[0]] = 1.0 if len(known) > 1 else 0.0
-        self._update(new, poses, column, matched)
-        return Assignment(rows, column, risk.astype(np.float32))
+        self._update(seen, column, matched, contested)
+        kept = column >= 0
+        shown = seen.take(kept)
+        return Assignment(
+            shown.rows,
+            column[kept],
+            shown.boxes,
+            shown.scores,
+            shown.xy,
+            shown.likelihood,
+            risk.astype(np.float32),
+        )
 
     def _expected(self) -> tuple[Floats, Floats]:
         """Boxes (A, 4) and keypoints (A, K, 2) where the individuals should be by now."""
@@ -180,27 +233,87 @@ class Tracker:
         boxes[:, :2] += shift
         return boxes, self._xy + shift[:, None]
 
-    def _cost(self, new: Floats, poses: Floats) -> Floats:
-        """(A, M) of giving detections to individuals; `_FAR` where it cannot be."""
-        cost = np.full((self.slots, len(new)), _FAR)
+    def _cost(self, seen: _Seen) -> Floats:
+        """(A, M) of giving what was seen to individuals; `_FAR` where it cannot be."""
+        cost = np.full((self.slots, len(seen)), _FAR)
         alive = np.flatnonzero(self._missed <= MEMORY)
-        if not len(new) or not len(alive):
+        if not len(seen) or not len(alive):
             return cost
         boxes, points = (each[alive] for each in self._expected())
-        gap = np.linalg.norm(_centres(boxes)[:, None] - _centres(new)[None], axis=-1)
-        size = np.sqrt(np.maximum(_areas(boxes)[:, None], _areas(new)[None]))
-        relative = gap / np.maximum(size, 1.0)
-        missed = self._missed[alive][:, None]
-        overlap = box_iou(boxes, new)
-        oks = _oks(points, poses, size, SPREAD * (1 + 0.25 * missed))
-        # without enough keypoints the boxes alone decide
-        oks = np.where(np.isnan(oks), (overlap + np.exp(-2 * relative)) / 2, oks)
-        alike = POSE * oks + OVERLAP * overlap + NEARNESS * np.exp(-2 * relative)
+        missed = self._missed[alive]
+        alike = likeness(boxes, points, seen.boxes, seen.points, missed)
         # the longer an individual was out of sight, the farther it may have gone
-        cost[alive] = np.where(relative <= REACH * (1 + 0.2 * missed), 1 - alike, _FAR)
+        reach = REACH * (1 + 0.2 * missed[:, None])
+        cost[alive] = np.where(relative_gap(boxes, seen.boxes) <= reach, 1 - alike, _FAR)
         return cost
 
-    def _risk(self, cost: Floats, column: npt.NDArray[np.int64]) -> Floats:
+    def _choose(self, cost: Floats, seen: _Seen, strict: npt.NDArray[np.bool_]) -> Integers:
+        """(M,) the individual that takes each, -1 for none; those of `strict` (A,) take nothing that fits badly."""
+        column = np.full(len(seen), -1)
+        looked = seen.owner >= 0
+        chosen_by = cost + np.where(self._missed > 0, LOST, 0.0)[:, None] + np.where(looked, LOOKED, 0.0)
+        others = looked & (seen.owner != np.arange(self.slots)[:, None])
+        chosen_by[others | ((looked | strict[:, None]) & (cost > 1 - KEEP))] = _FAR
+        same = (
+            same_animal(seen.boxes, seen.points) if looked.any() else np.zeros((len(seen), len(seen)), bool)
+        )
+        while True:
+            column[:] = -1
+            for i, j in zip(*linear_sum_assignment(np.minimum(chosen_by, _FAR)), strict=True):
+                if chosen_by[i, j] < _FAR / 2:
+                    column[j] = i
+            taken = np.flatnonzero(column >= 0)
+            twice = [(j, k) for j in taken for k in taken if j < k and same[j, k]]
+            if not twice:
+                return column
+            # one animal was given to two: it is the one that it fits better
+            worse = max(twice[0], key=lambda j: chosen_by[column[j], j])
+            chosen_by[column[worse], worse] = _FAR
+
+    def _contested(self, cost: Floats, column: Integers, seen: _Seen) -> npt.NDArray[np.bool_]:
+        """(A,) individuals that touch each other where one of them is missing or fits badly."""
+        boxes, _ = self._expected()
+        alive = self._missed <= MEMORY
+        lost, here = alive.copy(), boxes.copy()
+        for j in np.flatnonzero(column >= 0):
+            lost[column[j]] = alive[column[j]] and cost[column[j], j] > POOR
+            here[column[j]] = seen.boxes[j]
+        near = np.zeros((self.slots, self.slots), bool)
+        rows = np.flatnonzero(alive)
+        for a in (boxes, here):
+            share = covered(boxes[rows], a[rows])
+            near[np.ix_(rows, rows)] |= np.maximum(share, share.T) > RIVALS
+        np.fill_diagonal(near, False)
+        return np.asarray((near & (lost[:, None] | lost)).any(1))
+
+    def _looks(self, look: Look, slots: Integers) -> _Seen:
+        """What is seen where some individuals are expected."""
+        boxes, points = (each[slots] for each in self._expected())
+        drawn = np.array([_box_around(*each) for each in zip(points, self._margin[slots], strict=True)])
+        boxes = np.where(np.isfinite(drawn), drawn, boxes)
+        xy, likelihood = (np.asarray(each, np.float64) for each in look(boxes))
+        looks = _Seen(np.full(len(slots), -1), slots, boxes, np.ones(len(slots)), xy, likelihood)
+        enough = np.zeros(len(slots), bool)
+        for row, now in enumerate(np.where((likelihood >= CLEAR)[..., None], xy, np.nan)):
+            shared = np.isfinite(now - points[row]).all(-1)
+            enough[row] = shared.sum() >= max(SHARED, WHOLE * np.isfinite(points[row]).all(-1).sum())
+            box = _box_around(now, self._margin[slots[row]])
+            if np.isfinite(box).all():
+                boxes[row] = box
+            elif enough[row]:
+                boxes[row, :2] += np.median((now - points[row])[shared], axis=0)
+        looks = looks.take(enough)
+        cost = self._cost(looks)
+        looks.scores[:] = np.clip(1 - cost[looks.owner, np.arange(len(looks))], 0, 1)
+        return looks
+
+    def _repeats(self, j: int, contested: npt.NDArray[np.bool_], seen: _Seen) -> bool:
+        """Whether a detection that nobody took may show individuals that touch each other."""
+        boxes, _ = self._expected()
+        inside = covered(boxes[contested], seen.boxes[j : j + 1])
+        return bool((inside > 0.5).any())
+
+    def _risk(self, cost: Floats, column: Integers) -> Floats:
         """(A,) how little better the chosen assignment is than the best exchange that concerns an individual."""
         risk = np.zeros(self.slots)
         taken = {int(i): j for j, i in enumerate(column) if i >= 0}
@@ -220,67 +333,57 @@ class Tracker:
         return risk
 
     def _update(
-        self, new: Floats, poses: Floats, column: npt.NDArray[np.int64], matched: npt.NDArray[np.bool_]
+        self,
+        seen: _Seen,
+        column: Integers,
+        matched: npt.NDArray[np.bool_],
+        contested: npt.NDArray[np.bool_],
     ) -> None:
+        expected = self._expected()[1]
         steps = self._missed + 1
         self._missed = np.minimum(steps, MEMORY + 1.0)
         for j, slot in enumerate(column):
+            if slot < 0:
+                continue
+            box, points = seen.boxes[j], seen.points[j]
             if not matched[j]:
                 if steps[slot] <= PATIENCE:
                     continue  # shown in this column, but it may be nothing
                 self._velocity[slot] = 0.0
             else:
-                moved = poses[j] - self._xy[slot]
+                moved = points - self._xy[slot]
                 shared = np.isfinite(moved).all(-1)
                 # keypoints are steadier than boxes, which grow and shrink where animals overlap
                 by = (
                     np.median(moved[shared], axis=0)
                     if shared.sum() >= SHARED
-                    else _centres(new[j]) - _centres(self._boxes[slot])
+                    else centres(box) - centres(self._boxes[slot])
                 )
                 self._velocity[slot] = 0.5 * self._velocity[slot] + 0.5 * by / steps[slot]
-            self._boxes[slot], self._xy[slot] = new[j], poses[j]
+            if contested[slot]:
+                # a detection may contain both; keypoints that are covered are still there
+                around = _box_around(points, self._margin[slot])
+                box = np.where(np.isfinite(around), around, box)
+                points = np.where(np.isfinite(points), points, expected[slot])
+            elif seen.owner[j] < 0:
+                self._learn_margin(slot, box, points)
+            self._boxes[slot], self._xy[slot] = box, points
             self._missed[slot] = 0.0
 
-
-def _first_of_each(boxes: Floats, scores: Floats, poses: Floats) -> npt.NDArray[np.int64]:
-    """Rows of detections, ascending, without those whose keypoints repeat another one's.
-
-    Of two boxes with the same animal in them, the one that lies around its keypoints is kept: the other one belongs
-    to a neighbour, whose own keypoints were not found.
-    """
-    fit = np.zeros(len(boxes))
-    for row in range(len(boxes)):
-        points = poses[row][np.isfinite(poses[row]).all(-1)]
-        if len(points) < SHARED:
-            continue
-        low, high = points.min(0), points.max(0)
-        fit[row] = box_iou(boxes[row][None], np.concatenate([low, high - low])[None])[0, 0]
-    kept: list[int] = []
-    for row in np.lexsort((-scores, -fit)):
-        for other in kept:
-            apart = np.linalg.norm(poses[row] - poses[other], axis=-1)
-            apart = apart[np.isfinite(apart)]
-            size = np.sqrt(min(_areas(boxes[row]), _areas(boxes[other])))
-            if len(apart) >= SHARED and np.median(apart) < SAME * size:
-                break
-        else:
-            kept.append(int(row))
-    return np.array(sorted(kept), np.int64)
+    def _learn_margin(self, slot: int, box: Floats, points: Floats) -> None:
+        """Remember how far a box reaches beyond the keypoints, px."""
+        sure = points[np.isfinite(points).all(-1)]
+        if len(sure) < SHARED:
+            return
+        margin = float((box[2:] - np.ptp(sure, axis=0)).mean() / 2)
+        known = self._margin[slot]
+        self._margin[slot] = margin if np.isnan(known) else 0.9 * known + 0.1 * margin
 
 
-def _centres(boxes: Floats) -> Floats:
-    return boxes[..., :2] + boxes[..., 2:] / 2
-
-
-def _areas(boxes: Floats) -> Floats:
-    return np.asarray(boxes[..., 2] * boxes[..., 3])
-
-
-def _oks(expected: Floats, found: Floats, size: Floats, spread: Floats) -> Floats:
-    """(N, M) similarity of poses (N, K, 2) and (M, K, 2) over shared keypoints; NaN where they share too few."""
-    square = ((expected[:, None] - found[None]) ** 2).sum(-1)
-    shared = np.isfinite(square)
-    alike = np.where(shared, np.exp(-np.where(shared, square, 0) / (2 * (spread * size) ** 2)[..., None]), 0)
-    count = shared.sum(-1)
-    return np.where(count >= SHARED, alike.sum(-1) / np.maximum(count, 1), np.nan)
+def _box_around(points: Floats, margin: float) -> Floats:
+    """Box (4,) with a margin around keypoints (K, 2); NaN without enough of them."""
+    sure = points[np.isfinite(points).all(-1)]
+    if len(sure) < SHARED or not np.isfinite(margin):
+        return np.full(4, np.nan)
+    low = sure.min(0) - margin
+    return np.concatenate([low, np.maximum(sure.max(0) + margin - low, 1.0)])

@@ -75,7 +75,7 @@ class Results:
 
     def summary(self) -> dict[str, Any]:
         """What the run card says of all frames: quality, and where individuals may have been exchanged."""
-        from napari_superanimal.inference.tracks import RiskLog
+        from napari_superanimal.inference.risk_log import RiskLog
 
         risk = RiskLog(self.predictor.individuals)
         for chunk in self.chunks.read():
