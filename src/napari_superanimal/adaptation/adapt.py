@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -230,8 +230,3 @@ def train(
 def turning(model: LoadedModel) -> float:
     """Degrees to either side that pictures are turned by in training."""
     return TURNING["top" if "top" in model.card.view else "side"]
-
-
-def adapted(model: LoadedModel, pose: PoseNet) -> LoadedModel:
-    """The model with another pose network, and the calibration that it had."""
-    return replace(model, pose=pose)

@@ -30,10 +30,18 @@ AXIS = 0.25
 BACKWARDS = -0.7
 
 
-def headings(looks: Looks, card: ModelCard, space: KeypointSpace) -> npt.NDArray[np.int8]:
-    """Which way each animal goes, (N,): 1 forwards, -1 backwards, 0 stands or cannot be told."""
+def headings(
+    looks: Looks, card: ModelCard, space: KeypointSpace, beside: Looks | None = None
+) -> npt.NDArray[np.int8]:
+    """Which way each animal goes, (N,): 1 forwards, -1 backwards, 0 stands or cannot be told.
+
+    Parameters
+    ----------
+    beside : Looks, optional
+        Other frames of the same video, which tell where the animal came from and where it goes.
+    """
     channels, stands = card.keypoints, STANDS["top" if "top" in card.view else "side"]
-    axis, way = body_axis(looks, channels, space), ways(looks)
+    axis, way = body_axis(looks, channels, space), ways(looks, beside)
     length, gone = np.linalg.norm(axis, axis=-1), np.linalg.norm(way, axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = (axis * way).sum(-1) / (length * gone)
@@ -58,36 +66,36 @@ def body_axis(looks: Looks, channels: Sequence[str], space: KeypointSpace) -> Fl
     return middle(space.front) - middle(space.rear)
 
 
-def ways(looks: Looks) -> Floats:
+def ways(looks: Looks, beside: Looks | None = None) -> Floats:
     """How far animals go over the ground in the frames around, (N, 2) px, by a line through the boxes' centres.
 
-    NaN with too few frames. The camera's own motion is taken off; where it moves, frames of other bursts say nothing.
+    NaN with too few frames. The camera's own motion is taken off; where it moves, and where there are several animals,
+    frames of other bursts say nothing.
     """
     out = np.full((len(looks), 2), np.nan)
     if not len(looks):
         return out
-    centre = looks.boxes[:, :2] + looks.boxes[:, 2:] / 2 - looks.camera
-    still = np.nanmax(np.linalg.norm(looks.camera, axis=-1), initial=0.0) <= STILL * float(
-        np.median(looks.size)
-    )
-    for individual in np.unique(looks.individual):
-        rows = np.flatnonzero((looks.individual == individual) & np.isfinite(centre).all(-1))
-        for n in rows:
-            near = rows[np.abs(looks.frames[rows] - looks.frames[n]) <= REACH]
-            # individuals have no identity from burst to burst where there are several
-            if looks.individual.max() > 0 or not still:
-                near = near[looks.burst[near] == looks.burst[n]]
-            if len(near) < FEWEST:
-                continue
-            t = (looks.frames[near] - looks.frames[n]).astype(np.float64)
-            t -= t.mean()
-            away = np.linalg.norm(centre[near] - np.median(centre[near], axis=0), axis=-1)
-            keep = away <= 1.5 * looks.size[n]  # a box elsewhere is another thing
-            if keep.sum() < FEWEST or not np.square(t[keep]).sum() > 0:
-                continue
-            s = t[keep] - t[keep].mean()
-            slope = (s[:, None] * (centre[near][keep] - centre[near][keep].mean(0))).sum(0) / np.square(
-                s
-            ).sum()
-            out[n] = slope * (s.max() - s.min())
+    every = [looks] if beside is None else [looks, beside]
+    camera = np.concatenate([each.camera for each in every])
+    still = np.nanmax(np.linalg.norm(camera, axis=-1), initial=0.0) <= STILL * float(np.median(looks.size))
+    alone = not any(each.individual.any() for each in every)
+    if not (still and alone):
+        every = [looks]
+    boxes = np.concatenate([each.boxes for each in every])
+    frames = np.concatenate([each.frames for each in every])
+    centre = boxes[:, :2] + boxes[:, 2:] / 2 - camera[: len(boxes)]
+    known = np.isfinite(centre).all(-1)
+    for n in np.flatnonzero(known[: len(looks)]):
+        near = known & (np.abs(frames - looks.frames[n]) <= REACH)
+        if not (still and alone):
+            near &= (looks.burst == looks.burst[n]) & (looks.individual == looks.individual[n])
+        rows = np.flatnonzero(near)
+        away = np.linalg.norm(centre[rows] - np.median(centre[rows], axis=0), axis=-1)
+        rows = rows[away <= 1.5 * looks.size[n]]  # a box elsewhere is another thing
+        t = frames[rows].astype(np.float64)
+        if len(rows) < FEWEST or np.ptp(t) == 0:
+            continue
+        t -= t.mean()
+        slope = (t[:, None] * (centre[rows] - centre[rows].mean(0))).sum(0) / np.square(t).sum()
+        out[n] = slope * np.ptp(t)
     return out

@@ -308,7 +308,9 @@ def _mean(values: Floats, otherwise: float = float("nan")) -> float:
     return float(seen.mean()) if len(seen) else otherwise
 
 
-def fixed_points(before: Poses, looks: Looks, model: LoadedModel, threshold: float) -> Bools:
+def fixed_points(
+    before: Poses, looks: Looks, model: LoadedModel, threshold: float, beside: Looks | None = None
+) -> Bools:
     """The fixed points (T, A, channels) among predictions of the starting model.
 
     Parameters
@@ -317,9 +319,11 @@ def fixed_points(before: Poses, looks: Looks, model: LoadedModel, threshold: flo
         Its predictions on the held-out frames, in its keypoint space.
     looks : Looks
         The same frames, looked at several times.
+    beside : Looks, optional
+        Other frames of the same video, for the way that animals go.
     """
     card, space = model.card, model.space
-    back = headings(looks, card, space) < 0
+    back = headings(looks, card, space, beside) < 0
     _, believed, _ = trusted(looks, threshold, back)
     whole = np.zeros((len(looks), len(space)), bool)
     whole[:, [space.index(k) for k in card.keypoints]] = believed

@@ -18,8 +18,8 @@ WORSE = 0.05
 DROP_SLACK, SIZE_SLACK, SIZE_FLOOR = 0.02, 1.1, 0.002
 #: Share of fixed points that must stay where they were.
 AGREE = 0.8
-#: Errors may rise by this factor.
-ERROR_SLACK = 1.02
+#: Errors may rise by this factor. Where they fall to this share, sure points may have moved: they were wrong.
+ERROR_SLACK, CORRECTED = 1.02, 0.95
 #: Fewer fixed points, triplets of them, or labels than this prove nothing.
 ENOUGH = 50
 
@@ -73,8 +73,10 @@ def judge(proof: Proof, doubts: Sequence[str] = (), *, learned: bool = True) -> 
             f"the body's size varies more: {100 * before.size_variation:.1f} % before, "
             f"{100 * after.size_variation:.1f} % after"
         )
+    # labels know better than the starting model: points that moved towards them need not have stayed
+    corrected = labelled and after.error_px <= CORRECTED * before.error_px
     if proof.points >= ENOUGH:
-        if not after.agreement >= AGREE:
+        if not (after.agreement >= AGREE or corrected):
             against.append(
                 f"only {100 * after.agreement:.0f} % of the points that the starting model was sure of stayed where "
                 f"they were (within a tenth of the animal's size); {100 * AGREE:.0f} % must"

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_superanimal.adaptation.bursts import Bursts
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.adapt_outcome import (
     KEPT,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from napari_superanimal.adaptation.adapt import AdaptSettings, Lesson
     from napari_superanimal.adaptation.proof import Proof
+    from napari_superanimal.adaptation.teacher import Looks
     from napari_superanimal.adaptation.trust import Trust
     from napari_superanimal.jobs.progress import CancelToken, ProgressCallback
     from napari_superanimal.models.card import ModelCard
@@ -86,11 +88,13 @@ class _Clip:
 
     path: Path
     video: Video
-    held: tuple[range, ...] = ()
+    learned: bool = True
+    bursts: Bursts = field(default_factory=lambda: Bursts((), ()))
+    labels: Poses | None = None
+    before: Poses | None = None
+    looks: Looks | None = None
     lesson: Lesson | None = None
     trust: Trust | None = None
-    before: Poses | None = None
-    after: Poses | None = None
     proof: Proof | None = None
     files: list[Path] = field(default_factory=list)
 
@@ -135,127 +139,159 @@ def adapt_files(
     """
     import torch
 
-    from napari_superanimal.adaptation.adapt import (
-        AdaptSettings,
-        gather,
-        plan,
-        prepare,
-        threshold_of,
-        too_little,
-        train,
-        turning,
-    )
-    from napari_superanimal.adaptation.detector import train_detector
-    from napari_superanimal.adaptation.predict import predict_bursts
-    from napari_superanimal.adaptation.proof import fixed_points, prove
-    from napari_superanimal.adaptation.teacher import look
-    from napari_superanimal.adaptation.trust import doubts, examine
-    from napari_superanimal.adaptation.verdict import Verdict, judge
-    from napari_superanimal.inference.predictor import Predictor
-    from napari_superanimal.models.load import load_model, save_model
-    from napari_superanimal.training.train import DETECTOR_CHECKPOINT, POSE_CHECKPOINT
+    from napari_superanimal.adaptation.adapt import AdaptSettings, plan
+    from napari_superanimal.models.load import load_model
 
     settings = options.settings or AdaptSettings()
-    tell = say or (lambda _: None)
-    ref = find_model(options.model)
-    model = load_model(ref)
-    _begin(videos, options, settings, ref.card)
+    model = load_model(find_model(options.model))
+    _begin(videos, options, settings, model.card)
     torch.manual_seed(settings.seed)
-    watch: dict[str, Any] = {"on_progress": on_progress, "token": token}
+    work = _Work(model, settings, options, {"on_progress": on_progress, "token": token})
     with contextlib.ExitStack() as stack:
         learned = [_Clip(path, _open(path, stack)) for path in videos]
-        shown = [_Clip(path, _open(path, stack)) for path in options.others]
-        bursts = plan({str(c.path): c.video for c in learned}, settings)
-        beside = plan({str(c.path): c.video for c in shown}, settings) if shown else {}
-        for clip in (*learned, *shown):
-            clip.held = (bursts | beside)[str(clip.path)].held
-        labels = read_video_labels(options.labels, options.table, model.space, learned + shown, tell)
-
-        def predict(which: LoadedModel, clip: _Clip, message: str) -> Poses:
-            predictor = Predictor(which, max_individuals=settings.max_individuals, device=options.device)
-            return predict_bursts(
-                predictor, clip.video, clip.held, message=message, path=str(clip.path), **watch
-            )
-
-        threshold = threshold_of(model, settings)
-        for clip in (*learned, *shown):
-            clip.before = predict(model, clip, "predicting held-out frames")
-            clip.files += _write(clip.before, clip, model.card.name, options)
-        fixed = {}
-        for clip in (*learned, *shown):
-            looks = look(
-                model,
-                clip.video,
-                clip.held,
-                max_individuals=settings.max_individuals,
-                views=settings.views,
-                seed=0,  # the points of the proof are the same for all seeds
-                message="looking at held-out frames",
-                **watch,
-            )
-            assert clip.before is not None
-            fixed[clip.path] = fixed_points(clip.before, looks, model, model.card.threshold)
+        shown = [_Clip(path, _open(path, stack), learned=False) for path in options.others]
+        for group in filter(None, (learned, shown)):
+            bursts = plan({str(c.path): c.video for c in group}, settings)
+            for clip in group:
+                clip.bursts = bursts[str(clip.path)]
+        clips = [*learned, *shown]
+        labels = read_video_labels(options.labels, options.table, model.space, clips, say or (lambda _: None))
+        for clip in clips:
+            clip.labels = labels.get(clip.path)
+            _look_before(work, clip)
         for clip in learned:
-            clip.lesson = prepare(
-                model, str(clip.path), clip.video, bursts[str(clip.path)], settings, **watch
-            )
-            clip.trust = examine(model, clip.lesson.looks)
-        lessons = [(c.lesson, c.video) for c in learned if c.lesson is not None]
-        wrong = {c.path: doubts(c.trust, model.card.view) for c in learned if c.trust is not None}
-        nothing = too_little([lesson for lesson, _ in lessons])
-        # what is wrong or next to nothing is not learned at all, unless the user wants to see it
-        trained = not nothing and (options.keep_anyway or not any(wrong.values()))
+            _look_at_lesson(work, clip)
+        reasons = _reasons_not_to_learn(work, learned)
         new = replace(model, card=_card(options.out.resolve().name, model.card, learned, settings))
-        if trained:
-            new = replace(
-                new,
-                pose=train(
-                    model,
-                    gather([lesson for lesson, _ in lessons]),
-                    settings,
-                    checkpoint=options.out / POSE_CHECKPOINT,
-                    resume=options.resume,
-                    **watch,
-                ),
-            )
-            if settings.detector:
-                detector = train_detector(
-                    model,
-                    lessons,
-                    settings,
-                    turning=turning(model),
-                    checkpoint=options.out / DETECTOR_CHECKPOINT,
-                    resume=options.resume,
-                    **watch,
-                )
-                new = replace(new, detector=detector)
-        for clip in (*learned, *shown):
-            assert clip.before is not None
-            clip.after = clip.before
-            if trained:
-                clip.after = predict(new, clip, "predicting held-out frames with the adapted model")
-                clip.files += _write(clip.after, clip, new.card.name, options)
-            clip.proof = prove(
-                clip.before,
-                clip.after,
-                model.card.keypoints,
-                model.card.threshold,
-                fixed=fixed[clip.path],
-                labels=labels.get(clip.path),
-            )
-    found: dict[Path, Verdict] = {}
-    for clip in (*learned, *shown):
-        if clip.proof is None:
-            continue
-        if trained:
-            found[clip.path] = judge(clip.proof, wrong.get(clip.path, ()), learned=clip.path in wrong)
-        elif reasons := (*wrong.get(clip.path, ()), *([nothing] if nothing and clip is learned[0] else [])):
-            found[clip.path] = Verdict(False, reasons)
+        if trained := not reasons:
+            new = _train(work, learned, new)
+        for clip in clips:
+            _look_after(work, clip, new if trained else None)
+    return _conclude(work, clips, new, reasons)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What all steps need; `watch` is how they tell and stop."""
+
+    model: LoadedModel
+    settings: AdaptSettings
+    options: AdaptOptions
+    watch: dict[str, Any]
+
+    def predict(self, model: LoadedModel, clip: _Clip, message: str) -> Poses:
+        """A model's predictions on the held-out frames, written into the folder."""
+        from napari_superanimal.adaptation.predict import predict_bursts
+        from napari_superanimal.inference.predictor import Predictor
+
+        predictor = Predictor(
+            model, max_individuals=self.settings.max_individuals, device=self.options.device
+        )
+        poses = predict_bursts(
+            predictor, clip.video, clip.bursts.held, message=message, path=str(clip.path), **self.watch
+        )
+        clip.files += _write(poses, clip, model.card.name, self.options)
+        return poses
+
+
+def _look_before(work: _Work, clip: _Clip) -> None:
+    """The starting model on held-out frames, once as it predicts, and several times to see what is sure."""
+    from napari_superanimal.adaptation.teacher import look
+
+    clip.before = work.predict(work.model, clip, "predicting held-out frames")
+    clip.looks = look(
+        work.model,
+        clip.video,
+        clip.bursts.held,
+        max_individuals=work.settings.max_individuals,
+        views=work.settings.views,
+        seed=0,  # the points of the proof are the same for all seeds
+        message="looking at held-out frames",
+        **work.watch,
+    )
+
+
+def _look_at_lesson(work: _Work, clip: _Clip) -> None:
+    """Pseudo-labels, and whether they can be trusted."""
+    from napari_superanimal.adaptation.adapt import prepare
+    from napari_superanimal.adaptation.trust import examine
+
+    clip.lesson = prepare(work.model, str(clip.path), clip.video, clip.bursts, work.settings, **work.watch)
+    clip.trust = examine(work.model, clip.lesson.looks)
+
+
+def _doubts(work: _Work, clip: _Clip) -> tuple[str, ...]:
+    from napari_superanimal.adaptation.trust import doubts
+
+    return () if clip.trust is None else doubts(clip.trust, work.model.card.view)
+
+
+def _reasons_not_to_learn(work: _Work, learned: Sequence[_Clip]) -> dict[Path, tuple[str, ...]]:
+    """By video, why nothing is trained: what is wrong or next to nothing is not learned at all.
+
+    Doubts do not count where the user wants to keep the model anyway.
+    """
+    from napari_superanimal.adaptation.adapt import too_little
+
+    found = {} if work.options.keep_anyway else {c.path: _doubts(work, c) for c in learned}
+    if nothing := too_little([c.lesson for c in learned if c.lesson is not None]):
+        first = learned[0].path
+        found[first] = (*found.get(first, ()), nothing)
+    return {path: reasons for path, reasons in found.items() if reasons}
+
+
+def _train(work: _Work, learned: Sequence[_Clip], new: LoadedModel) -> LoadedModel:
+    """`new` with a trained pose network and, if asked for, detector."""
+    from napari_superanimal.adaptation.adapt import gather, train, turning
+    from napari_superanimal.adaptation.detector import train_detector
+    from napari_superanimal.training.train import DETECTOR_CHECKPOINT, POSE_CHECKPOINT
+
+    lessons = [(c.lesson, c.video) for c in learned if c.lesson is not None]
+    rest: dict[str, Any] = {"resume": work.options.resume, **work.watch}
+    samples = gather([lesson for lesson, _ in lessons])
+    checkpoint = work.options.out / POSE_CHECKPOINT
+    new = replace(new, pose=train(work.model, samples, work.settings, checkpoint=checkpoint, **rest))
+    if not work.settings.detector:
+        return new
+    checkpoint = work.options.out / DETECTOR_CHECKPOINT
+    detector = train_detector(
+        work.model, lessons, work.settings, turning=turning(work.model), checkpoint=checkpoint, **rest
+    )
+    return replace(new, detector=detector)
+
+
+def _look_after(work: _Work, clip: _Clip, new: LoadedModel | None) -> None:
+    """The adapted model on held-out frames, beside the starting one; None where nothing was trained."""
+    from napari_superanimal.adaptation.proof import fixed_points, prove
+
+    assert clip.before is not None
+    assert clip.looks is not None
+    after = clip.before
+    if new is not None:
+        after = work.predict(new, clip, "predicting held-out frames with the adapted model")
+    card = work.model.card
+    beside = None if clip.lesson is None else clip.lesson.looks
+    fixed = fixed_points(clip.before, clip.looks, work.model, card.threshold, beside)
+    clip.proof = prove(clip.before, after, card.keypoints, card.threshold, fixed=fixed, labels=clip.labels)
+
+
+def _conclude(
+    work: _Work, clips: Sequence[_Clip], new: LoadedModel, reasons: dict[Path, tuple[str, ...]]
+) -> Outcome:
+    """Decide, and write what came of it."""
+    from napari_superanimal.adaptation.adapt import threshold_of
+    from napari_superanimal.adaptation.verdict import Verdict, judge
+    from napari_superanimal.models.load import save_model
+
+    model, settings, options = work.model, work.settings, work.options
+    trained = not reasons
+    found = {path: Verdict(False, why) for path, why in reasons.items()}
+    if trained:
+        found = {c.path: judge(c.proof, _doubts(work, c), learned=c.learned) for c in clips if c.proof}
     passes = all(v.passes for v in found.values())
     kept = trained and (passes or options.keep_anyway)
-    several = len(learned) + len(shown) > 1
-    reasons = tuple(
-        f"{path.name}: {reason}" if several else reason
+    told = tuple(
+        f"{path.name}: {reason}" if len(clips) > 1 else reason
         for path, verdict in found.items()
         if verdict.passes == passes
         for reason in verdict.reasons
@@ -266,24 +302,23 @@ def adapt_files(
         passes=passes,
         trained=trained,
         by="proof" if kept == passes else "user",
-        reasons=reasons,
+        reasons=told,
         model=new.card.name,
         parent=model.card.name,
-        proofs=tuple(c.proof for c in (*learned, *shown) if c.proof),
-        trust={str(c.path): c.trust.to_json() for c in learned if c.trust},
-        pseudo_labels={str(c.path): c.lesson.counts.to_json() for c in learned if c.lesson},
-        settings={**settings.to_json(), "threshold": threshold},
-        files=tuple(f for c in (*learned, *shown) for f in c.files),
+        proofs=tuple(c.proof for c in clips if c.proof),
+        trust={str(c.path): c.trust.to_json() for c in clips if c.trust},
+        pseudo_labels={str(c.path): c.lesson.counts.to_json() for c in clips if c.lesson},
+        settings={**settings.to_json(), "threshold": threshold_of(model, settings)},
+        files=tuple(f for c in clips for f in c.files),
     )
     if trained:
-        recipe = {**new.card.recipe, "status": outcome.decision, "reasons": list(reasons)}
-        where = options.out if kept else options.out / REJECTED
+        recipe = {**new.card.recipe, "status": outcome.decision, "reasons": list(told)}
         card = replace(new.card, metrics=outcome.metrics(), recipe=recipe)
+        where = options.out if kept else options.out / REJECTED
         save_model(card, new.pose, new.detector, where, calibration=model.calibration)
     if not kept:
-        mark_reverted(options.out, reasons, trained=trained)
-    files = write_figures(outcome)
-    return replace(outcome, files=(*outcome.files, *files))
+        mark_reverted(options.out, told, trained=trained)
+    return replace(outcome, files=(*outcome.files, *write_figures(outcome)))
 
 
 def _begin(videos: Sequence[Path], options: AdaptOptions, settings: AdaptSettings, card: ModelCard) -> None:
@@ -294,9 +329,15 @@ def _begin(videos: Sequence[Path], options: AdaptOptions, settings: AdaptSetting
     UserError
         If it holds a finished or another run.
     """
-    names = [p.resolve() for p in (*videos, *options.others)]
-    if len(set(names)) < len(names):
-        raise UserError("a video is named twice", path=videos[0], remedy="name every video once")
+    every = [*videos, *options.others]
+    names = [p.stem for p in every]
+    for path in every:
+        if names.count(path.stem) > 1:
+            raise UserError(
+                "is named twice, or another video has the same name",
+                path=path,
+                remedy="name every video once, and give them different names",
+            )
     check_folder(options.out, NEEDED_BYTES)
     if (options.out / OUTCOME).exists() or (options.out / "card.json").exists():
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +32,15 @@ def horse(speed: float, frames: int = 12) -> np.ndarray:
 @pytest.mark.parametrize(("speed", "way"), [(5.0, 1), (-5.0, -1), (0.0, 0), (0.5, 0)])
 def test_the_way_is_compared_with_the_head(looks_at: Callable[..., Looks], speed: float, way: int) -> None:
     assert (headings(looks_at(horse(speed)), CARD, SPACE) == way).all()
+
+
+def test_frames_beside_tell_the_way_of_a_slow_animal(looks_at: Callable[..., Looks]) -> None:
+    slow = horse(-1.0, frames=40)
+    held, before, after = looks_at(slow[15:25], first=15), looks_at(slow[:11]), looks_at(slow[29:], first=29)
+    assert (headings(held, CARD, SPACE) == 0).all()
+    names = [f.name for f in fields(before) if f.name not in ("crops", "embedding")]
+    beside = replace(before, **{n: np.concatenate([getattr(before, n), getattr(after, n)]) for n in names})
+    assert (headings(held, CARD, SPACE, beside) == -1).all()
 
 
 def test_a_camera_that_follows_is_taken_off(looks_at: Callable[..., Looks]) -> None:

@@ -92,6 +92,10 @@ def test_labels_decide_where_there_are_some() -> None:
     proof = prove(clip(2.0), clip(0.5, seed=1, offset=5.0), KEYPOINTS, 0.6, labels=clip())
     assert judge(prove(clip(2.0), clip(0.5, seed=1, offset=5.0), KEYPOINTS, 0.6)).passes
     assert any("error against the labels rose" in r for r in judge(proof).reasons)
+    # points that were sure and wrong: having moved towards the labels speaks for the adapted model
+    wrong = prove(clip(2.0, offset=40.0), clip(0.5, seed=1), KEYPOINTS, 0.6, labels=clip())
+    assert wrong.after.agreement == 0.0
+    assert judge(wrong).passes
     few = clip().take([3, 4])
     assert prove(clip(2.0), clip(0.5), KEYPOINTS, 0.6, labels=few).before.labels == 10
 
@@ -121,6 +125,7 @@ def test_doubts_about_the_pseudo_labels_fail_however_steady_it_looks() -> None:
     [
         ({"turned": 0.4}, "top view", "turned"),
         ({"mirrored": 0.3}, "side view", "mirrored"),
+        ({"mirrored": 0.7}, "top view", "mirrored"),
         ({"backwards": 35}, "side view", "tail first"),
         ({"novelty": 3.0}, "top view", "unlike all"),
     ],
