@@ -292,7 +292,7 @@ def _try(
     poses = collector.poses()
     figures = _figures(predictor, ref, poses, frames, numbers)
     if sizes_doubtful(ref.card, figures):
-        figures["scales"] = _survey(predictor, frames, report, ref.card.name)
+        figures["scales"] = _survey(predictor, ref, frames, report)
     speed = min(fps, decode_fps)
     figures["speed"] = {
         "fps": round(speed, 2),
@@ -303,13 +303,15 @@ def _try(
     return ModelCheck(ref.card.name, ref.card.title, figures, (), right, calibrated, poses)
 
 
-def _survey(predictor: FramePredictor, frames: list[Frame], report: Any, name: str) -> dict[str, Any]:
+def _survey(predictor: FramePredictor, ref: ModelRef, frames: list[Frame], report: Any) -> dict[str, Any]:
     """Whether the animal is better found at other scales, on some of the frames."""
-    from napari_superanimal.inference.pyramid import survey
+    from napari_superanimal.inference.pyramid import SCALES, survey
 
-    report(0, f"trying {name} at other scales")
+    report(0, f"trying {ref.card.name} at other scales")
+    # SuperAnimal's detectors see small animals in large pictures, and a frame in many windows takes them long
+    scales = tuple(s for s in SCALES if 0.5 <= s <= 2) if ref.official else SCALES
     rows = np.unique(np.linspace(0, len(frames) - 1, min(SURVEYED, len(frames))).round().astype(int))
-    return survey(predictor, [frames[int(row)] for row in rows], seconds=SURVEY_S).to_json()
+    return survey(predictor, [frames[int(row)] for row in rows], scales, SURVEY_S).to_json()
 
 
 def _figures(

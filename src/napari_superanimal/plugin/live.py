@@ -95,7 +95,7 @@ class LivePredictions:
                 kind="predictions",
                 threshold=self._threshold,
             )
-            self._align(self.layer)
+            lay_on(self._viewer, self._image, self.layer)
         return there
 
     def set_threshold(self, threshold: float) -> None:
@@ -126,24 +126,39 @@ class LivePredictions:
             if isinstance(store, PoseStore) and store.info.get("image") == self._image.name:
                 layer.visible = False
 
-    def _align(self, points: Points) -> None:
-        """Lay points, skeleton and boxes on the image, which may be scaled or shifted."""
-        store = store_of(points)
-        assert store is not None
-        store.info["image"] = self._image.name
-        scale, shift = np.ones(3), np.zeros(3)
-        n = min(self._image.ndim, 3)
-        scale[-n:], shift[-n:] = self._image.scale[-n:], self._image.translate[-n:]
-        for layer in self._viewer.layers:
-            ours = layer.metadata.get(OURS)
-            if isinstance(ours, dict) and ours.get("store") is store:
-                layer.scale, layer.translate = scale, shift
-
     def _path(self) -> Path | None:
-        data = pixels(self._image)
-        if isinstance(data, Video):
-            return Path(data.path)
-        return Path(self._image.source.path) if self._image.source.path else None
+        return file_of(self._image)
+
+
+def file_of(image: Image) -> Path | None:
+    """The file or folder that an image layer shows; None where there is none."""
+    data = pixels(image)
+    if isinstance(data, Video):
+        return Path(data.path)
+    return Path(image.source.path) if image.source.path else None
+
+
+def layers_of(viewer: ViewerModel, points: Points) -> list[Layer]:
+    """Points, skeleton and boxes that show the same poses."""
+    store = store_of(points)
+    found = []
+    for layer in viewer.layers:
+        ours = layer.metadata.get(OURS)
+        if store is not None and isinstance(ours, dict) and ours.get("store") is store:
+            found.append(layer)
+    return found
+
+
+def lay_on(viewer: ViewerModel, image: Image, points: Points) -> None:
+    """Lay points, skeleton and boxes on the image, which may be scaled or shifted."""
+    store = store_of(points)
+    assert store is not None
+    store.info["image"] = image.name
+    scale, shift = np.ones(3), np.zeros(3)
+    n = min(image.ndim, 3)
+    scale[-n:], shift[-n:] = image.scale[-n:], image.translate[-n:]
+    for layer in layers_of(viewer, points):
+        layer.scale, layer.translate = scale, shift
 
 
 def store_of(layer: Layer) -> PoseStore | None:

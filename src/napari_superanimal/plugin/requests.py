@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol, Self
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import write_text
@@ -13,6 +13,10 @@ from napari_superanimal.jobs.files import write_text
 if TYPE_CHECKING:
     from napari_superanimal.plugin.image_source import ArrayVideo
     from napari_superanimal.video import Video
+
+
+#: What a run was started with, in its folder.
+REQUEST_FILE = "request.json"
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,111 @@ class PredictRequest:
     scales: Literal["single", "auto"] = "single"
 
 
+class ProcessRequest(Protocol):
+    """What a process that trains needs to know; kept in a folder of its own."""
+
+    @property
+    def stop_file(self) -> Path: ...
+
+    @property
+    def log_file(self) -> Path: ...
+
+    def arguments(self, *, resume: bool) -> list[str]: ...
+
+    def save(self) -> None: ...
+
+
+class _InFolder:
+    """Files of a run in its folder."""
+
+    name: str
+    folder: str
+
+    @property
+    def out(self) -> Path:
+        """Where the new model is written."""
+        return Path(self.folder) / self.name
+
+    @property
+    def stop_file(self) -> Path:
+        """The training stops when this file appears."""
+        return Path(self.folder) / "stop"
+
+    @property
+    def log_file(self) -> Path:
+        """Everything the training printed."""
+        return Path(self.folder) / "log.txt"
+
+    def save(self) -> None:
+        """Keep the request in its folder.
+
+        Raises
+        ------
+        UserError
+            If the folder cannot be written.
+        """
+        write_text(Path(self.folder) / REQUEST_FILE, json.dumps(vars(self), indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises
+        ------
+        UserError
+            If the folder holds no such run.
+        """
+        path = folder / REQUEST_FILE
+        try:
+            return cls(**json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, TypeError) as error:
+            raise UserError(
+                f"not a training that can be resumed ({error})", path=path, remedy="start a new one"
+            ) from error
+
+
 @dataclass(frozen=True)
-class FinetuneRequest:
+class AdaptRequest(_InFolder):
+    """One adaptation of the Adapt widget; kept in the run's folder so that it can be resumed.
+
+    Attributes
+    ----------
+    name : str
+        Name of the adapted model.
+    folder : str
+        Folder of the run; the model and its proof are in the subfolder `out`.
+    video : str
+        File or folder to adapt to.
+    model : str
+        Model to start from.
+    steps : int
+    frames : int
+        Frames to learn from.
+    max_individuals : int
+    layer : str
+        What the user called the video, for messages.
+    """
+
+    name: str
+    folder: str
+    video: str
+    model: str
+    steps: int
+    frames: int
+    max_individuals: int = 1
+    layer: str = ""
+
+    def arguments(self, *, resume: bool) -> list[str]:
+        """The command line after ``superanimal``."""
+        words = ["adapt", self.video, "--model", self.model, "--out", str(self.out)]
+        words += ["--steps", str(self.steps), "--frames", str(self.frames)]
+        words += ["--max-individuals", str(self.max_individuals)]
+        words += ["--progress-lines", "--stop-file", str(self.stop_file)]
+        return [*words, "--resume"] if resume else words
+
+
+@dataclass(frozen=True)
+class FinetuneRequest(_InFolder):
     """One training of the Fine-tune widget; kept in the run's folder so that it can be resumed.
 
     Attributes
@@ -78,21 +185,6 @@ class FinetuneRequest:
     absent: bool = False
     compare: bool = False
 
-    @property
-    def out(self) -> Path:
-        """Where the new model is written."""
-        return Path(self.folder) / self.name
-
-    @property
-    def stop_file(self) -> Path:
-        """The training stops when this file appears."""
-        return Path(self.folder) / "stop"
-
-    @property
-    def log_file(self) -> Path:
-        """Everything the training printed."""
-        return Path(self.folder) / "log.txt"
-
     def arguments(self, *, resume: bool) -> list[str]:
         """The command line after ``superanimal``."""
         words = ["finetune", self.dataset, "--model", self.model]
@@ -104,30 +196,3 @@ class FinetuneRequest:
         words += ["--out", str(self.out), "--steps", str(self.steps)]
         words += ["--progress-lines", "--stop-file", str(self.stop_file)]
         return [*words, "--resume"] if resume else words
-
-    def save(self) -> None:
-        """Keep the request in its folder.
-
-        Raises
-        ------
-        UserError
-            If the folder cannot be written.
-        """
-        write_text(Path(self.folder) / "request.json", json.dumps(asdict(self), indent=1))
-
-    @staticmethod
-    def load(folder: Path) -> FinetuneRequest:
-        """Read what `save` wrote.
-
-        Raises
-        ------
-        UserError
-            If the folder holds no training of ours.
-        """
-        path = folder / "request.json"
-        try:
-            return FinetuneRequest(**json.loads(path.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError) as error:
-            raise UserError(
-                f"not a training that can be resumed ({error})", path=path, remedy="start a new one"
-            ) from error

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import psutil
 from napari.qt.threading import thread_worker
@@ -24,6 +24,7 @@ from qtpy.QtCore import QObject, QProcess, Signal
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, Progress
+from napari_superanimal.plugin.requests import ProcessRequest
 from napari_superanimal.plugin.safe_import import import_torch
 from napari_superanimal.plugin.training_data import write_training_set
 
@@ -33,11 +34,12 @@ if TYPE_CHECKING:
 
     from napari_superanimal.models.zoo import ModelRef
     from napari_superanimal.plugin.image_source import ArrayVideo
-    from napari_superanimal.plugin.requests import FinetuneRequest, PredictRequest
+    from napari_superanimal.plugin.requests import PredictRequest
     from napari_superanimal.poses import Poses
     from napari_superanimal.video import Video
 
 log = logging.getLogger(__name__)
+Request = TypeVar("Request", bound=ProcessRequest)
 
 #: New points are shown after this many seconds at first...
 SHOW_EVERY_S = 1.0
@@ -203,8 +205,8 @@ def write_labels_worker(
             video.close()
 
 
-class TrainingProcess(QObject):
-    """A fine-tuning in a process of its own, told about by its own lines of JSON.
+class TrainingProcess(QObject, Generic[Request]):
+    """A fine-tuning or adaptation in a process of its own, told about by its own lines of JSON.
 
     Signals are emitted in the GUI thread. Exactly one of `finished`, `cancelled` and `failed` is the last.
     """
@@ -214,7 +216,7 @@ class TrainingProcess(QObject):
     cancelled = Signal()
     failed = Signal(str)
 
-    def __init__(self, request: FinetuneRequest, parent: QObject | None = None) -> None:
+    def __init__(self, request: Request, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.request = request
         self._pending = b""

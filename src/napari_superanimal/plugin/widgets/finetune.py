@@ -61,7 +61,7 @@ class FinetuneWidget(DockForm):
         super().__init__()
         self.viewer = napari_viewer
         self.setObjectName("superanimal_finetune")
-        self._process: TrainingProcess | None = None
+        self._process: TrainingProcess[FinetuneRequest] | None = None
         self._token: CancelToken | None = None
         self._speeds = runs.known_speeds()
         self._rate = 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,9 +40,7 @@ if TYPE_CHECKING:
     from napari_superanimal.plugin.match_view import MatchView
 
 NO_MATCH = "no match"
-COLUMNS = ("your keypoint", "is the model's", "distance", "note")
-#: Of the column of the model's keypoints, px: distance and note stay in sight.
-TARGET_WIDTH = 150
+COLUMNS = ("your keypoint", "is the model's", "distance")
 START = (
     "Choose a labelled data set and a model. The model looks at the pictures and proposes which of its keypoints "
     "each of yours is; names play no part."
@@ -103,9 +102,11 @@ class MatchWidget(DockForm):
         self.table.setMinimumHeight(260)
         header = self.table.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Interactive)
-        header.resizeSection(1, TARGET_WIDTH)
+        # the model's keypoint takes what the others leave
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
+        self.table.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.table.verticalHeader().hide()
+        self.notes = hint("match_notes")
         self.accept_button = button("Accept", "match_accept", "This pair is right")
         self.reject_button = button("No match", "match_reject", "The model has no such keypoint")
         self.all_button = button("Show all", "match_show_all", "Look at all pairs again")
@@ -144,6 +145,7 @@ class MatchWidget(DockForm):
         self.form.addWidget(self.hint)
         self.form.addWidget(self.warnings)
         self.form.addWidget(self.table)
+        self.form.addWidget(self.notes)
         self.form.addWidget(buttons)
         self.form.addWidget(self.save_button)
         self.form.addStretch(1)
@@ -317,6 +319,7 @@ class MatchWidget(DockForm):
         self.table.blockSignals(False)
         if selected:
             self._select(selected)
+        self._show_notes()
 
     def _fill_row(self, row: int, match: Match) -> None:
         assert self._matching is not None
@@ -327,10 +330,7 @@ class MatchWidget(DockForm):
         square.fill(QColor(red, green, blue))
         name.setData(Qt.ItemDataRole.DecorationRole, square)
         far = f"{100 * match.distance:.0f} %" if match.images else ""
-        note = match.reason
-        if match.target and not match.accepted:
-            note = f"{match.target}? {note}"
-        for column, item in ((0, name), (2, QTableWidgetItem(far)), (3, QTableWidgetItem(note))):
+        for column, item in ((0, name), (2, QTableWidgetItem(far))):
             item.setToolTip(evidence(match))
             self.table.setItem(row, column, item)
         box = self.table.cellWidget(row, 1)
@@ -348,6 +348,17 @@ class MatchWidget(DockForm):
             self.table.setCellWidget(row, 1, box)
         box.setCurrentIndex(max(box.findData(match.target if match.accepted else ""), 0))
 
+    def _show_notes(self) -> None:
+        """Why pairs are doubtful or were left out: of the selected row, or of all."""
+        matches = self._matching.matches if self._matching is not None else ()
+        lines = []
+        for match in matches:
+            if match.reason and self.looked_at in ("", match.source):
+                doubt = f"{escape(match.target)}? " if match.target and not match.accepted else ""
+                lines.append(f"<b>{escape(match.source)}</b>: {doubt}{escape(match.reason)}")
+        self.notes.setText("<br>".join(lines))
+        self.notes.setVisible(bool(lines))
+
     def _row_chosen(self) -> None:
         if self._view is None or self._matching is None:
             return
@@ -358,6 +369,7 @@ class MatchWidget(DockForm):
             if row is not None:
                 self.viewer.dims.set_current_step(0, row)
         self._draw()
+        self._show_notes()
         self._update_buttons()
 
     def _draw(self) -> None:
@@ -384,6 +396,7 @@ class MatchWidget(DockForm):
         self._layers = {}
         self._view = self._matching = None
         self.table.setRowCount(0)
+        self._show_notes()
 
     def _update_buttons(self) -> None:
         ready = self._matching is not None and not self.running
