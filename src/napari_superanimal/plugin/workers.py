@@ -16,7 +16,7 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import psutil
 from napari.qt.threading import thread_worker
@@ -150,6 +150,7 @@ def _predict(
 ) -> Generator[PredictUpdate, None, tuple[int, float]]:
     from napari_superanimal.inference.build import build_predictor
     from napari_superanimal.inference.collect import Collector
+    from napari_superanimal.inference.runtime.self_test import FRAMES, WORTH_IT, choose_engine
     from napari_superanimal.inference.stream import predict_stream
     from napari_superanimal.jobs.scale_choice import apply_scales
     from napari_superanimal.models.zoo import detector_of, find_model
@@ -159,6 +160,12 @@ def _predict(
     if detector == "model" and (other := detector_of(model)) is not None:
         detector = yield from _here(other, token)
     predictor = build_predictor(model, detector=detector, max_individuals=request.max_individuals)
+    if model.official and len(request.frames) >= WORTH_IT:
+        yield PredictUpdate(Progress(0, 0, message="Trying how the model runs fastest here…"))
+        first = request.frames[:FRAMES]
+        shots = [frame for _, frame in request.video.iter_frames(first.start, first.stop, first.step)]
+        switchable: Any = predictor
+        log.info("%s runs by %s", model.card.name, choose_engine(switchable, shots))
     if request.scales != "single":
         yield PredictUpdate(Progress(0, 0, message="Looking how large the animals are…"))
     predictor, _ = apply_scales(predictor, request.scales, request.video, request.frames)
