@@ -27,6 +27,7 @@ from napari_superanimal.demo.style import Style
 from napari_superanimal.evaluation.evaluate import evaluate_predictions
 from napari_superanimal.inference.build import build_predictor
 from napari_superanimal.inference.pyramid import PyramidPredictor, survey
+from napari_superanimal.jobs.scale_choice import FRAMES as SURVEYED
 from napari_superanimal.keypoints import load_space
 from napari_superanimal.models.known import known_pictures
 from napari_superanimal.models.zoo import find_model
@@ -247,7 +248,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--frames", type=int, default=10, help="pictures per subject and size")
+    parser.add_argument("--frames", type=int, default=6, help="pictures per subject and size")
     args = parser.parse_args()
     torch.set_num_threads(1)
     subjects = [
@@ -270,7 +271,10 @@ def main() -> None:
         for size in SIZES:
             part = subject.scenes(size * usual)
             began = time.process_time()
-            found = survey(plain, part.frames[:8], ALL)
+            rows = np.unique(
+                np.linspace(0, len(part.frames) - 1, min(SURVEYED, len(part.frames))).round().astype(int)
+            )
+            found = survey(plain, [part.frames[row] for row in rows], ALL)
             spent = time.process_time() - began
             row: dict[str, Any] = {
                 "single": measure(plain, part),
@@ -305,12 +309,12 @@ def main() -> None:
     write_result("pyramid", out)
     draw(out)
     head = ["subject", "size", "single", "all", "auto"]
-    rows = [
+    lines = [
         [name, f"{size}x", *(number(r[w]["error"], 3) for w in head[2:])]
         for name, s in out["subjects"].items()
         for size, r in s["sizes"].items()
     ]
-    print(table(head, rows))
+    print(table(head, lines))
 
 
 if __name__ == "__main__":

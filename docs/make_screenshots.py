@@ -159,6 +159,21 @@ def finetune(viewer: Viewer, layer: Points) -> None:
     wait(lambda: not form.running, 120)
 
 
+def adapt(viewer: Viewer) -> None:
+    """The Adapt widget after its run, half way from before to adapted."""
+    form = dock(viewer, "Adapt to a video")
+    form.models.choose(MODEL)
+    form.images.choose(next(layer for layer in viewer.layers if type(layer).__name__ == "Image"))
+    form.length.setCurrentIndex(form.length.findData("Quick try"))
+    form.start()
+    wait(lambda: not form.running, 1800)
+    if form.compare.layers is None:
+        raise RuntimeError(form.hint.text() or form.verdict.text())
+    form.compare.slider.setValue(50)
+    look_at(viewer, form.compare.layers[0], 2.5)
+    shoot(viewer, "adapt")
+
+
 def main() -> int:
     import napari
 
@@ -168,6 +183,7 @@ def main() -> int:
     points = predict(viewer, video)
     correct(viewer, points, truth)
     finetune(viewer, points)
+    adapt(viewer)
     viewer.close()
     shutil.rmtree(HOME, ignore_errors=True)
     return 0

@@ -207,16 +207,21 @@ def test_a_video_that_is_too_short_is_one_line(
 
 
 def test_where_nothing_can_be_learned_it_says_so(
-    viewer: Any, qtbot: QtBot, model: str, monkeypatch: pytest.MonkeyPatch
+    make_napari_viewer: Callable[..., Any], clip: Clip, tmp_path: Path, model: str, qtbot: QtBot
 ) -> None:
-    # the fewest frames that there can be give too few pseudo-labels
-    monkeypatch.setitem(module.LENGTHS, "Quick try", (STEPS, 1))
+    path = tmp_path / "fog.mp4"
+    with VideoWriter(path, 30.0, clip.size) as writer:
+        for i in range(60):
+            writer.write((clip.frames[i] // 16 + 120).astype(np.uint8))
+    viewer = make_napari_viewer(show=True)
+    viewer.open(str(path), plugin="napari-superanimal")
     widget = adapt(viewer, qtbot, model)
     found = widget.finished
     assert found is not None
     assert not found.trained
     assert "Nothing was learned" in widget.verdict.text()
-    assert "too little to learn from" in widget.verdict.text()
+    assert all(reason[:20] in widget.verdict.text() for reason in found.outcome["reasons"])
+    assert found.outcome["reasons"]
     assert not widget.choice.isVisible()
     assert not widget.compare.isVisible()
     assert "adapted" not in widget.table.text()

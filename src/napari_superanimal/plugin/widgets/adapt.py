@@ -214,6 +214,7 @@ class AdaptWidget(DockForm):
         self.finished = None
         self._show_outcome()
         self.bar.start("Starting…")
+        self.hint.show()
         self.hint.setText(
             "You can go on working meanwhile; closing napari stops the adaptation, resume it later."
         )
@@ -271,6 +272,7 @@ class AdaptWidget(DockForm):
         self._process = None
         self.bar.finish()
         self.hint.setText(text)
+        self.hint.setVisible(bool(text))
         self.name.setModified(False)
         self._show_unfinished()
         self._propose()

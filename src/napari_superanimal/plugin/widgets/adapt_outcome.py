@@ -80,7 +80,7 @@ def arms_table(arms: Mapping[str, Mapping[str, Any]]) -> str:
             cells += f"<td align='right'>{text}</td>"
         title, color = ARMS[name]
         rows += f"<tr><td><span style='color:{color}'>●</span> {title}</td>{cells}</tr>"
-    return f"<table cellspacing='4'><tr><td></td>{head}</tr>{rows}</table>"
+    return f"<table cellspacing='0' cellpadding='3'><tr><td></td>{head}</tr>{rows}</table>"
 
 
 def _is_number(value: object) -> bool:
@@ -158,8 +158,8 @@ class JitterPlot(QWidget):
                 painter.setPen(QPen(faded(ink, 120), 1.5))
                 painter.drawLine(QPointF(x(row["zero-shot"]), y), QPointF(x(row["adapted"]), y))
             painter.setPen(Qt.PenStyle.NoPen)
-            for arm in reversed(ARMS):
+            for arm in ("median", "kalman", "zero-shot", "adapted"):
                 if arm in row:
                     painter.setBrush(QColor(ARMS[arm][1]))
-                    size = 4.5 if arm in ("zero-shot", "adapted") else 3.0
+                    size = {"zero-shot": 5.0, "adapted": 4.0}.get(arm, 3.0)
                     painter.drawEllipse(QPointF(x(row[arm]), y), size, size)
