@@ -3,36 +3,24 @@
 What a model knows of recordings that fine-tuning does not show is lost bit by bit on the way through weight space, and
 weights half-way between the old and the new ones often keep both (Wortsman et al. 2022, Robust fine-tuning of zero-shot
 models). The way is tried in steps; the first stop at which the user's keypoints are as good as at its end is taken.
-There the last layer is fitted once more to the user's keypoints, which disturbs nobody else: every keypoint has weights
-of its own in it.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from dataclasses import replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 from torch import Tensor
-
-from napari_superanimal.training.loop import LoopConfig, run
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    import numpy.typing as npt
-    from torch import nn
-
-    from napari_superanimal.jobs.progress import CancelToken, ProgressCallback
     from napari_superanimal.models.networks import PoseNet
 
 #: Stops on the way, as shares of it.
 STOPS = (0.25, 0.5, 0.75)
-#: Where to stop when there is nothing to judge by: what was trained on always looks best at the end.
-UNJUDGED = 0.75
 #: An error this much larger than the one at the end is as good.
 AS_GOOD = 1.03
 
@@ -53,11 +41,11 @@ def no_further_than_needed(
     new : sequence of int
         Channels that the old model never had: theirs are always the trained weights.
     error : callable or None
-        Of a network on labels that it was not trained on; None, or not finite, where there are none.
+        Of a network on labels that it was not trained on. None, or not finite, where there are none: that ends at 1.
     """
     aim = math.nan if error is None else error(trained)
     if error is None or not math.isfinite(aim):
-        return between(start, trained, UNJUDGED, new), UNJUDGED
+        return trained, 1.0
     for share in stops:
         network = between(start, trained, share, new)
         if error(network) <= AS_GOOD * aim:
@@ -79,48 +67,3 @@ def between(start: dict[str, Tensor], trained: PoseNet, share: float, new: Seque
             for part in ("weight", "bias"):
                 network.state_dict()[f"{layer}.{part}"][rows] = ends[f"{layer}.{part}"][rows]
     return network
-
-
-def fit_heads(
-    network: PoseNet,
-    batch_loss: Callable[[nn.Module, np.random.Generator], Tensor],
-    channels: npt.NDArray[np.bool_],
-    config: LoopConfig,
-    *,
-    on_progress: ProgressCallback | None = None,
-    token: CancelToken | None = None,
-) -> PoseNet:
-    """Train the last layer's weights of some channels; everything else stays bit by bit.
-
-    Parameters
-    ----------
-    channels : (K,) bool
-    config : LoopConfig
-        Weight decay is left out: it would move the others.
-
-    Raises
-    ------
-    Cancelled
-        When stopped.
-    """
-    for weight in network.parameters():
-        weight.requires_grad_(False)
-    for layer, width in ((network.heatmaps, 1), (network.offsets, 2)):
-        rows = torch.from_numpy(np.repeat(channels, width)).float()
-        for part in (layer.weight, layer.bias):
-            assert part is not None
-            part.requires_grad_(True)
-            part.register_hook(lambda grad, rows=rows: grad * rows.view(-1, *[1] * (grad.ndim - 1)))
-    tell = on_progress or (lambda _: None)
-    fitted = run(
-        network,
-        batch_loss,
-        replace(config, weight_decay=0.0, frozen_statistics=True),
-        # its loss is another one than that of the training before
-        on_progress=lambda progress: tell(replace(progress, values={})),
-        token=token,
-        message="fitting your keypoints",
-    )
-    for weight in fitted.parameters():
-        weight.requires_grad_(True)
-    return cast("PoseNet", fitted)

@@ -18,9 +18,9 @@ from napari_superanimal.keypoints import write_table
 from napari_superanimal.models.card import ModelCard
 from napari_superanimal.models.load import LoadedModel, save_model
 from napari_superanimal.models.networks import PoseNet, reset_head
-from napari_superanimal.poses import UNDEFINED, UNLABELLED
+from napari_superanimal.poses import UNLABELLED
 from napari_superanimal.training import distributed
-from napari_superanimal.training.anchor import fit_heads, no_further_than_needed
+from napari_superanimal.training.anchor import no_further_than_needed
 from napari_superanimal.training.augment import Augmentation
 from napari_superanimal.training.detector_update import update_detector
 from napari_superanimal.training.loop import LoopConfig, run
@@ -43,8 +43,6 @@ if TYPE_CHECKING:
 
 #: Peak learning rate by mode.
 LEARNING_RATE = {"replay": 7e-4, "naive": 7e-4, "backbone": 7e-4, "scratch": 2e-3}
-#: Steps for the last layer after the weights went back, as a share of all.
-REFIT = 0.2
 #: What the user's names became, in the folder of a model that kept the old ones.
 TABLE_FILE = "table.csv"
 #: A keypoint that the starting model was sure of is kept if the new model finds it with this confidence ...
@@ -186,17 +184,6 @@ def finetune(
             (lambda net: validation_error(net, check, symmetry).get("val_error_px", float("nan")))
             if hold_out
             else None,
-        )
-        mine = task.human[np.isin(samples.rows[:, 0], trained.rows[:, 0])]
-        fitted = np.asarray(mine.any(0))
-        labelled = replace(trained, visibility=np.where(mine, trained.visibility, UNDEFINED).astype(np.int8))
-        pose = fit_heads(
-            pose,
-            pose_batches(labelled, config, augmentation, batch_size, swap=swap),
-            fitted if swap is None else fitted | fitted[swap],
-            replace(loop, steps=max(1, round(REFIT * steps)), average=0.97),
-            on_progress=tell,
-            token=token,
         )
     detector = model.detector
     found: dict[str, Any] = {}

@@ -88,16 +88,18 @@ def pose_batches(
         images = standardise(photometric(images, augmentation.photometric, rng))
         images = images.to(memory_format=torch.channels_last)
         cells = config.input_size // config.stride
-        answer = taken = None
+        answer = None
         if rehearsal is not None and asked is not None:
-            points, answer, taken = rehearsal.answer(images, points, asked)
-            codes = codes.masked_fill(taken, 2)
+            answer = rehearsal.answer(images, points, asked)
+            points, codes = answer.xy, codes.masked_fill(answer.taken, 2)
         heat, shift, counts = keypoint_targets(points, codes, config.stride, cells)
-        if answer is not None and taken is not None:
-            heat = torch.where(taken[..., None, None], answer, heat)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
             out = network(images)
-        return pose_loss(out.heatmaps.float(), out.offsets.float(), heat, shift, counts)
+        heatmaps, offsets = out.heatmaps.float(), out.offsets.float()
+        if answer is None:
+            return pose_loss(heatmaps, offsets, heat, shift, counts)
+        unlike = answer.unlike(heatmaps, offsets)
+        return pose_loss(heatmaps, offsets, answer.heat(heat), shift, counts, extra=unlike)
 
     return loss
 

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from napari_superanimal.models.networks import PoseNet
 
 
+#: Weight of squared differences of logits in the loss, and that of offsets (cells) beside them.
+LOGITS, OFFSETS = 0.05, 0.1
+
+
 @dataclass(frozen=True)
 class Rehearsal:
     """The frozen model and what it answers for.
@@ -44,7 +48,7 @@ class Rehearsal:
     asked: npt.NDArray[np.bool_]
 
     @torch.no_grad()
-    def answer(self, images: Tensor, xy: Tensor, asked: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def answer(self, images: Tensor, xy: Tensor, asked: Tensor) -> Answer:
         """What to learn for the keypoints of a batch that nobody labelled.
 
         Also where a pseudo-label lies elsewhere: on a crop that misleads the old model, the new one may err likewise.
@@ -55,24 +59,53 @@ class Rehearsal:
         xy : (N, K, 2) labels and pseudo-labels, px of the crop, NaN where there is neither
         asked : (N, K) bool
             `Rehearsal.asked` of the batch.
-
-        Returns
-        -------
-        xy : (N, K, 2)
-            Where the old model sees the keypoint in this crop, where its answer is taken.
-        heat : (N, K, H, W), 0..1
-            Its heatmaps.
-        taken : (N, K) bool
-            Where they are to be learned.
         """
         out = self.teacher(images)
-        stride = self.teacher.config.stride
-        at, _ = decode_keypoints(out.heatmaps, out.offsets, stride)
-        known = [k for k, channel in enumerate(self.channels) if channel is not None]
+        at, _ = decode_keypoints(out.heatmaps, out.offsets, self.teacher.config.stride)
+        n, k = asked.shape
+        cells = out.heatmaps.shape[-2:]
+        known = [i for i, channel in enumerate(self.channels) if channel is not None]
         theirs = [channel for channel in self.channels if channel is not None]
         seen = torch.full_like(xy, torch.nan)
         seen[:, known] = at[:, theirs].to(xy.dtype)
-        heat = xy.new_zeros(*xy.shape[:2], *out.heatmaps.shape[-2:])
-        heat[:, known] = out.heatmaps[:, theirs].float().sigmoid()
+        logits = xy.new_zeros(n, k, *cells)
+        logits[:, known] = out.heatmaps[:, theirs].float()
+        offsets = xy.new_zeros(n, k, 2, *cells)
+        offsets[:, known] = out.offsets.float().view(n, -1, 2, *cells)[:, theirs]
         taken = asked & torch.isfinite(seen).all(-1)
-        return torch.where(taken[..., None], seen, xy), heat, taken
+        return Answer(torch.where(taken[..., None], seen, xy), logits, offsets, taken)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the old model says of a batch.
+
+    Attributes
+    ----------
+    xy : (N, K, 2)
+        Labels, and where the old model sees the keypoint in this crop, where its answer is taken.
+    logits : (N, K, H, W)
+    offsets : (N, K, 2, H, W), cells
+    taken : (N, K) bool
+        Where it is to be learned.
+    """
+
+    xy: Tensor
+    logits: Tensor
+    offsets: Tensor
+    taken: Tensor
+
+    def heat(self, labelled: Tensor) -> Tensor:
+        """Target heatmaps (N, K, H, W): those of the labels, and the old model's where its answer is taken."""
+        return torch.where(self.taken[..., None, None], self.logits.sigmoid(), labelled)
+
+    def unlike(self, heatmaps: Tensor, offsets: Tensor) -> Tensor:
+        """How far outputs, (N, K, H, W) logits and (N, 2K, H, W), are from the answer; a sum over keypoints.
+
+        Probabilities near zero hide how far they are from it, logits do not: a network that keeps these keeps more.
+        """
+        learned = self.taken.float()[..., None, None]
+        apart = ((heatmaps.float() - self.logits).square() * learned).mean((-2, -1))
+        shift = (offsets.float().view_as(self.offsets) - self.offsets).square().sum(2)
+        astray = (shift * self.logits.sigmoid() * learned).sum((-2, -1))
+        return LOGITS * (apart + OFFSETS * astray).sum()

@@ -81,13 +81,19 @@ def pooled() -> Iterator[MaskSum]:
 
 
 def pose_loss(
-    heatmaps: Tensor, offsets: Tensor, heat: Tensor, shift: Tensor, weight: Tensor, norm: Tensor | None = None
+    heatmaps: Tensor,
+    offsets: Tensor,
+    heat: Tensor,
+    shift: Tensor,
+    weight: Tensor,
+    norm: Tensor | None = None,
+    extra: Tensor | None = None,
 ) -> Tensor:
     """Masked loss of heatmaps (N, K, H, W) logits and offsets (N, 2K, H, W).
 
     Binary cross-entropy in which positive cells count more, plus a smooth L1 on offsets near the keypoint. Both
     are sums over defined keypoints divided by their number `norm`, by default the number in this batch; of a step
-    in several parts see `pooled`.
+    in several parts see `pooled`. `extra` is a further sum over defined keypoints, divided likewise.
     Gradients of undefined keypoints are exactly zero (paper, Methods: keypoint gradient masking).
     """
     n, k, h, w = heatmaps.shape
@@ -101,7 +107,8 @@ def pose_loss(
     near = (shift.square().sum(2) < OFFSET_REACH**2).float()
     distance = F.smooth_l1_loss(offsets.view(n, k, 2, h, w), shift.clamp(-3, 3), reduction="none", beta=0.25)
     per_keypoint = (distance.sum(2) * near).sum((-2, -1)) / near.sum((-2, -1)).clamp_min(1.0)
-    return heat_loss + 0.1 * (per_keypoint * weight).sum() / total
+    loss = heat_loss + 0.1 * (per_keypoint * weight).sum() / total
+    return loss if extra is None else loss + extra / total
 
 
 def box_targets(boxes: list[Tensor], stride: int, cells: int) -> tuple[Tensor, Tensor, Tensor]:

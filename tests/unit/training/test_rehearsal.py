@@ -8,7 +8,7 @@ import torch
 
 from napari_superanimal.inference.decode import decode_keypoints
 from napari_superanimal.models.load import load_model
-from napari_superanimal.training.rehearsal import Rehearsal
+from napari_superanimal.training.rehearsal import LOGITS, Rehearsal
 from napari_superanimal.training.targets import keypoint_targets, pose_loss
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,13 +33,18 @@ def test_the_old_model_answers_for_what_nobody_labelled(teacher, images: torch.T
     xy = torch.full((2, 3, 2), 5.0)
     xy[0, 1] = torch.nan  # below the threshold: no label at all
     asked = torch.tensor([[True, True, True], [True, False, True]])
-    moved, heat, taken = rehearsal.answer(images, xy, asked)
-    assert taken.tolist() == [[False, True, True], [False, False, True]]
-    torch.testing.assert_close(moved[0, 1:], at[0, [2, 0]])
-    torch.testing.assert_close(moved[1, 2], at[1, 0])
-    torch.testing.assert_close(moved[1, :2], xy[1, :2])
-    torch.testing.assert_close(heat[:, 1], out.heatmaps[:, 2].sigmoid())
-    assert not heat[:, 0].any()
+    answer = rehearsal.answer(images, xy, asked)
+    assert answer.taken.tolist() == [[False, True, True], [False, False, True]]
+    torch.testing.assert_close(answer.xy[0, 1:], at[0, [2, 0]])
+    torch.testing.assert_close(answer.xy[1, 2], at[1, 0])
+    torch.testing.assert_close(answer.xy[1, :2], xy[1, :2])
+    labelled = torch.full_like(answer.logits, 0.25)
+    heat = answer.heat(labelled)
+    torch.testing.assert_close(heat[0, 1], out.heatmaps[0, 2].sigmoid())
+    torch.testing.assert_close(heat[1, 1], labelled[1, 1])
+    torch.testing.assert_close(heat[:, 0], labelled[:, 0])
+    torch.testing.assert_close(answer.logits[:, 1], out.heatmaps[:, 2])
+    torch.testing.assert_close(answer.offsets[:, 1], out.offsets[:, 4:6])
 
 
 def test_a_model_that_answers_as_before_has_nothing_to_learn(teacher, images: torch.Tensor) -> None:
@@ -48,10 +53,12 @@ def test_a_model_that_answers_as_before_has_nothing_to_learn(teacher, images: to
     k, stride = out.heatmaps.shape[1], teacher.config.stride
     at, _ = decode_keypoints(out.heatmaps, out.offsets, stride)
     rehearsal = Rehearsal(teacher, list(range(k)), np.ones((2, k), bool))
-    moved, heat, taken = rehearsal.answer(images, at, torch.ones(2, k, dtype=torch.bool))
-    assert taken.all()
+    answer = rehearsal.answer(images, at, torch.ones(2, k, dtype=torch.bool))
+    assert answer.taken.all()
     codes = torch.full((2, k), 2)
-    hard, shift, weight = keypoint_targets(moved, codes, stride, out.heatmaps.shape[-1])
+    hard, shift, weight = keypoint_targets(answer.xy, codes, stride, out.heatmaps.shape[-1])
+    assert answer.unlike(out.heatmaps, out.offsets) == 0
+    assert answer.unlike(out.heatmaps + 1, out.offsets) == pytest.approx(LOGITS * 2 * k, rel=1e-4)
 
     def gradient(target: torch.Tensor) -> float:
         same = out.heatmaps.clone().requires_grad_()
@@ -59,4 +66,4 @@ def test_a_model_that_answers_as_before_has_nothing_to_learn(teacher, images: to
         assert same.grad is not None
         return float(same.grad.abs().max())
 
-    assert gradient(heat) < 1e-6 < 1e-3 * gradient(hard)
+    assert gradient(answer.heat(hard)) < 1e-6 < 1e-3 * gradient(hard)
