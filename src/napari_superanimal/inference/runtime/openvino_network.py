@@ -122,6 +122,8 @@ class OpenVinoNetwork(nn.Module):
                 "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
                 "NUM_STREAMS": threads,
                 "INFERENCE_NUM_THREADS": threads,
+                # other processes of ours may run beside this one: pinned, all would share the first cores
+                "ENABLE_CPU_PINNING": False,
             },
         )
         self._requests = threading.local()
