@@ -33,7 +33,7 @@ def merge_boxes(boxes: Floats, weights: Floats, most: int, part: float = PART) -
     boxes : (M, 4) x, y, width, height
     weights : (M,)
     part : float
-        Of two boxes of which one covers more than this share of the other, one goes; 1 lets both stay.
+        Of two boxes of which one covers more than this share of the other, one goes; infinity lets both stay.
     """
     from napari_superanimal.poses import box_iou
 

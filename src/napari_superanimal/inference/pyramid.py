@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.inference.fusion import PART, covered, fuse_keypoints, merge_boxes
+from napari_superanimal.inference.fusion import PART, SAME, covered, fuse_keypoints, merge_boxes
 from napari_superanimal.inference.keyframes import predict_between
 from napari_superanimal.inference.views import OVERLAP, View, view_around, views_at
 from napari_superanimal.models.known import known_pictures
+from napari_superanimal.poses import box_iou
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -191,7 +192,7 @@ class PyramidPredictor:
     def _first_look(self, views: Sequence[Sequence[View]], found: Sequence[Sequence[_Found]]) -> _Found:
         """The best boxes of every scale; what two scales agree on once."""
         each = [self._merge(parts, self.max_individuals) for parts in found if parts]
-        return self._merge(each, len(views) * self.max_individuals, part=1.0)
+        return self._merge(each, len(views) * self.max_individuals, part=np.inf)
 
     def _fit(self, boxes: npt.NDArray[np.float64], view: View) -> npt.NDArray[np.float64]:
         """(M,) how far boxes of a view can be trusted by their size in it, and by being whole; 0..1."""
@@ -210,21 +211,31 @@ class PyramidPredictor:
         return boxes[keep], scores[keep], weights[keep]
 
     def _second_look(self, first: _Found, found: Sequence[_Found]) -> _Found:
-        """Each box as it is in a view of its own; what is not found there again counts half."""
+        """Each box as it is in a view of its own; what is not found there again counts half.
+
+        Where that is quite another box, both stay: it may be the whole of a part, or a part of the whole.
+        """
         boxes, scores, weights = (np.array(v) for v in first)
+        others: list[_Found] = []
         for i, (again, sure, weight) in enumerate(found):
             over = covered(boxes[i : i + 1], again)[0] if len(again) else np.empty(0)
             if not (over > OVERLAPS).any():
                 scores[i], weights[i] = scores[i] / 2, weights[i] / 2
                 continue
             j = int(np.argmax(weight * (over > OVERLAPS)))
-            if weight[j] >= weights[i]:
+            if weight[j] < weights[i]:
+                continue
+            if box_iou(boxes[i : i + 1], again[j : j + 1])[0, 0] > SAME:
                 boxes[i], scores[i], weights[i] = again[j], sure[j], weight[j]
+            else:
+                others.append((again[j : j + 1], sure[j : j + 1], weight[j : j + 1]))
+        every = [(boxes, scores, weights), *others]
+        boxes, scores, weights = (np.concatenate([part[i] for part in every]) for i in range(3))
         return boxes, scores, weights
 
     def _judge(self, frame: Frame, found: _Found) -> Boxes:
         """Of boxes that exclude each other, those whose keypoints the pose network believes in."""
-        boxes, scores, weights = self._merge([found], len(found[0]), part=1.0)
+        boxes, scores, weights = self._merge([found], len(found[0]), part=np.inf)
         if len(boxes) > 1:
             weights = scores * self.belief([frame] * len(boxes), boxes)
             kept = weights >= DOUBTFUL * weights.max()

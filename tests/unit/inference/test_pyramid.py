@@ -107,7 +107,7 @@ def test_merge_drops_the_same_animal_and_parts_of_it_only() -> None:
     boxes = np.array([whole, again, head, other], np.float64)
     assert merge_boxes(boxes, np.array([0.9, 0.8, 0.7, 0.6]), 9).tolist() == [0, 3]
     assert merge_boxes(boxes, np.array([0.9, 0.8, 0.7, 0.6]), 1).tolist() == [0]
-    assert merge_boxes(boxes, np.array([0.9, 0.8, 0.7, 0.6]), 9, part=1.0).tolist() == [0, 2, 3]
+    assert merge_boxes(boxes, np.array([0.9, 0.8, 0.7, 0.6]), 9, part=np.inf).tolist() == [0, 2, 3]
 
 
 def test_a_look_that_is_far_off_is_dropped_and_makes_the_point_doubtful() -> None:
