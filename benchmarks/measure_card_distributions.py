@@ -20,10 +20,10 @@ from evaluate_minis import MODELS, RECIPES, datasets
 
 from napari_superanimal.evaluation.evaluate import evaluate_predictions
 from napari_superanimal.evaluation.pictures import animal_figures, distribution, novelty_of
-from napari_superanimal.models.known import KEY
 from napari_superanimal.evaluation.run import predict_images
 from napari_superanimal.inference.predictor import Predictor
 from napari_superanimal.models.card import write_card
+from napari_superanimal.models.known import KEY
 from napari_superanimal.models.load import LoadedModel, load_model
 from napari_superanimal.models.zoo import find_model
 from napari_superanimal.poses import Poses, with_boxes

@@ -13,13 +13,13 @@ from napari_superanimal.cli import main
 from napari_superanimal.demo.render import render_clip
 from napari_superanimal.errors import UserError
 from napari_superanimal.evaluation.pictures import animal_figures, distribution
-from napari_superanimal.models.known import KEY, outside
 from napari_superanimal.jobs.check import check_video, installed, sample
 from napari_superanimal.jobs.check_advice import Advice, advise, expected_right
 from napari_superanimal.jobs.check_figures import measure
 from napari_superanimal.jobs.progress import Cancelled, CancelToken
 from napari_superanimal.keypoints import load_space
 from napari_superanimal.models.card import ModelCard
+from napari_superanimal.models.known import KEY, outside
 from napari_superanimal.models.zoo import DEFAULT_MODEL, find_model, list_models
 from napari_superanimal.video import VideoWriter
 
