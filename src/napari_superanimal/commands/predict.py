@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_superanimal.commands.common import ProgressLine, cancellable, new_command, positive
+from napari_superanimal.commands.many import conclude, run_many
 from napari_superanimal.errors import UserError
 
 if TYPE_CHECKING:
+    from napari_superanimal.jobs.inputs import Source
     from napari_superanimal.jobs.predict import PredictResult
 
 _DESCRIPTION = """\
@@ -36,7 +38,11 @@ def add(subparsers: Any) -> None:
         subparsers, "predict", run, "predict poses in videos and images", _DESCRIPTION, _EPILOG
     )
     parser.add_argument(
-        "inputs", metavar="VIDEO|IMAGES", nargs="+", type=Path, help="videos, folders of images, images"
+        "inputs",
+        metavar="VIDEO|IMAGES",
+        nargs="+",
+        type=Path,
+        help="videos, images, folders of images; a folder of videos stands for all of them",
     )
     parser.add_argument(
         "--model",
@@ -131,6 +137,17 @@ def add(subparsers: Any) -> None:
         help="go on with a run that was cancelled or killed, skip complete ones",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument(
+        "--workers",
+        type=positive,
+        metavar="N",
+        help="predict N inputs at the same time, in processes that share the cores (needs the extra `cluster`)",
+    )
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS|FILE",
+        help="predict on the workers of a Dask scheduler that runs already (needs the extra `cluster`)",
+    )
 
 
 def frame_slice(text: str) -> tuple[int | None, int | None, int | None]:
@@ -177,8 +194,9 @@ def format_list(text: str) -> tuple[str, ...]:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Predict every input."""
+    from napari_superanimal.jobs.many import FAILED, Outcome, outcome_of
     from napari_superanimal.jobs.predict import predict_files
-    from napari_superanimal.jobs.predict_plan import PredictOptions
+    from napari_superanimal.jobs.predict_plan import BrokenInput, PredictOptions
     from napari_superanimal.jobs.reference import MAX_INDIVIDUALS
 
     if args.reference and (args.detect_every > 1 or args.runtime == "openvino" or args.precision == "bf16"):
@@ -188,6 +206,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         )
     if args.resume and args.overwrite:
         raise UserError("--resume and --overwrite exclude each other", remedy="give one of them")
+    if args.workers and args.scheduler:
+        raise UserError(
+            "--workers and --scheduler exclude each other",
+            remedy="give --workers for processes on this computer, --scheduler for a cluster that runs",
+        )
     options = PredictOptions(
         model=args.model,
         detector=args.detector,
@@ -210,8 +233,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         reference=args.reference,
         seed=args.seed or 0,
     )
+    if args.workers or args.scheduler:
+        return run_many(args, options)
     runs: list[dict[str, Any]] = []
     args.result["runs"] = runs
+    outcomes: list[Outcome] = []
 
     with cancellable() as token, ProgressLine("frames") as line:
 
@@ -219,9 +245,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             line.close()
             print(summary(result))
             runs.append({**result.card, "predictions": result.predictions})
+            outcomes.append(outcome_of(result))
 
-        predict_files(args.inputs, options, on_progress=line, on_result=done, token=token)
+        def failed(source: Source, error: UserError) -> None:
+            line.close()
+            outcomes.append(Outcome(source.path, FAILED, error=str(error)))
+
+        try:
+            predict_files(
+                args.inputs, options, on_progress=line, on_result=done, on_failure=failed, token=token
+            )
+        except BrokenInput:
+            if len(outcomes) < 2:
+                raise
         cancelled = token.cancelled
+    if len(outcomes) > 1:
+        return conclude(args, outcomes, cancelled=cancelled)
     if len(runs) == 1:
         # what most callers want: the fields of the only run at the top
         args.result |= {k: v for k, v in runs[0].items() if k not in args.result}

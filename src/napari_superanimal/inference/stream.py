@@ -16,6 +16,7 @@ import psutil
 import torch
 
 from napari_superanimal.inference.chunk import Chunk
+from napari_superanimal.inference.cores import cores
 from napari_superanimal.inference.tracks import Tracker
 from napari_superanimal.jobs.progress import CancelToken
 
@@ -68,7 +69,7 @@ class StreamStats:
         if self.decode_threads > 1:
             return None
         used = self.decode_cpu_s + self.detector_cpu_s + self.pose_cpu_s
-        return (psutil.cpu_count() or 1) * self.frames / used if used else 0.0
+        return cores() * self.frames / used if used else 0.0
 
     def to_json(self) -> dict[str, Any]:
         each = max(self.frames, 1) / 1000
@@ -132,7 +133,7 @@ class PredictionStream:
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[Chunk]:
-        workers = max(1, psutil.cpu_count() or 1) if self.predictor.device.type == "cpu" else 1
+        workers = cores() if self.predictor.device.type == "cpu" else 1
         self.stats.workers = workers
         self.stats.decode_threads = int(getattr(self.video, "decode_threads", 1))
         self.predictor.shares.detector = self.predictor.shares.pose = 0.0

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.video.folder import IMAGE_SUFFIXES, images_in
+from napari_superanimal.video.folder import IMAGE_SUFFIXES, images_in, natural_key
+from napari_superanimal.video.open import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -65,10 +66,12 @@ class Source:
 def gather(paths: Iterable[Path]) -> list[Source]:
     """Sources in the order given; single images of one folder make one source together.
 
+    A folder with images is one source, a folder with videos stands for its videos.
+
     Raises
     ------
     UserError
-        If a path is absent, a folder holds no images, or two sources would write the same file.
+        If a path is absent, or a folder holds neither images nor videos, or both.
     """
     sources: list[Source] = []
     loose: dict[Path, list[Path]] = {}
@@ -76,7 +79,7 @@ def gather(paths: Iterable[Path]) -> list[Source]:
         if not path.exists():
             raise UserError("no such file or folder", path=path, remedy="check the path")
         if path.is_dir():
-            sources.append(_folder(path))
+            sources += _folder(path)
         elif path.suffix.lower() in IMAGE_SUFFIXES:
             folder = path.parent
             if folder not in loose:
@@ -97,9 +100,35 @@ def gather(paths: Iterable[Path]) -> list[Source]:
     return finished
 
 
-def _folder(folder: Path) -> Source:
+def _folder(folder: Path) -> list[Source]:
+    if videos := videos_in(folder):
+        if any(path.suffix.lower() in IMAGE_SUFFIXES for path in folder.iterdir()):
+            raise UserError(
+                f"holds images and {len(videos)} videos", path=folder, remedy="name the files that are meant"
+            )
+        return [Source(name=path.stem, folder=path.parent, path=path) for path in videos]
     whole = folder.resolve()
-    return Source(name=whole.name, folder=whole.parent, path=folder, images=tuple(images_in(folder)))
+    return [Source(name=whole.name, folder=whole.parent, path=folder, images=tuple(images_in(folder)))]
+
+
+def videos_in(folder: Path) -> list[Path]:
+    """The videos of a folder in natural order, without hidden ones and those that we have drawn poses into."""
+    try:
+        files = [path for path in folder.iterdir() if path.suffix.lower() in VIDEO_SUFFIXES]
+    except OSError:
+        return []  # looking for images says what is wrong
+    drawn = "_annotated"
+    return sorted(
+        (
+            path
+            for path in files
+            if not path.name.startswith(".")
+            and not (
+                path.stem.endswith(drawn) and path.with_name(f"{path.stem.removesuffix(drawn)}.h5").exists()
+            )
+        ),
+        key=natural_key,
+    )
 
 
 def refuse_doubles(names: Sequence[tuple[str, Path]]) -> None:

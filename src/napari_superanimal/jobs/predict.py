@@ -17,6 +17,7 @@ from napari_superanimal.jobs.fetch import ensure_here, refuse_detector_as_model
 from napari_superanimal.jobs.inputs import Source, gather, refuse_doubles
 from napari_superanimal.jobs.predict_plan import (
     WHOLE_FRAME,
+    BrokenInput,
     PredictOptions,
     Task,
     find_detector,
@@ -62,16 +63,13 @@ class PredictResult:
         return str(self.card["status"])
 
 
-class BrokenInput(UserError):
-    """A source that could not be read to its end; other sources are not concerned."""
-
-
 def predict_files(
     paths: Iterable[Path],
     options: PredictOptions,
     *,
     on_progress: ProgressCallback | None = None,
     on_result: Callable[[PredictResult], None] | None = None,
+    on_failure: Callable[[Source, UserError], None] | None = None,
     token: CancelToken | None = None,
 ) -> list[PredictResult]:
     """Predict poses on videos, folders of images and images.
@@ -89,6 +87,8 @@ def predict_files(
         Gets a `Progress` in frames of the current source.
     on_result : callable, optional
         Called as soon as a source is finished.
+    on_failure : callable, optional
+        Called with a source that cannot be read; the others go on.
     token : CancelToken, optional
 
     Returns
@@ -99,7 +99,8 @@ def predict_files(
     Raises
     ------
     UserError
-        If something is wrong with the inputs, the model or the outputs.
+        If something is wrong with the inputs, the model or the outputs. Sources that cannot be read are told at the
+        end, when the others are done.
     """
     token = token or CancelToken()
     sources = gather(paths)
@@ -112,7 +113,20 @@ def predict_files(
     if isinstance(detector, ModelRef):
         detector = ensure_here(detector, on_progress=on_progress, token=token)
     check_fits(options, detector == WHOLE_FRAME)
-    tasks = [prepare(source, model, detector, options) for source in sources]
+    failures: list[UserError] = []
+
+    def fail(source: Source, error: UserError) -> None:
+        # one bad video must not cost the night's other ones
+        failures.append(error)
+        if on_failure is not None:
+            on_failure(source, error)
+
+    tasks = []
+    for source in sources:
+        try:
+            tasks.append(prepare(source, model, detector, options))
+        except BrokenInput as error:
+            fail(source, error)
     refuse_doubles([(task.source.path.name, task.targets["dlc-h5"]) for task in tasks])
     results: list[PredictResult] = []
 
@@ -122,7 +136,6 @@ def predict_files(
             on_result(result)
 
     predictor = None
-    failures: list[UserError] = []
     for task in tasks:
         if task.done:
             card = run_card.read_card(run_card.card_path(task.targets["dlc-h5"]))
@@ -135,11 +148,11 @@ def predict_files(
         try:
             finish(_run(task, predictor, options, on_progress, token))
         except BrokenInput as error:
-            # one bad video must not cost the night's other ones
-            failures.append(error)
+            fail(task.source, error)
     if len(failures) > 1:
-        raise UserError(
-            f"{len(failures)} of {len(tasks)} inputs could not be read to their end", remedy=str(failures[0])
+        raise BrokenInput(
+            f"{len(failures)} of {len(sources)} inputs could not be read to their end",
+            remedy=str(failures[0]),
         )
     if failures:
         raise failures[0]

@@ -116,9 +116,17 @@ def find_detector(detector: str | Path, model: ModelRef) -> ModelRef | str:
     return find_model(detector, dataset=model.card.space_name if model.official else "")
 
 
+class BrokenInput(UserError):
+    """A source that could not be opened or read to its end; other sources are not concerned."""
+
+
 def prepare(source: Source, model: ModelRef, detector: ModelRef | str, options: PredictOptions) -> Task:
     """Open a source and look at everything that could fail after the long work."""
-    with contextlib.closing(open_source(source)) as video:
+    try:
+        opened = open_source(source)
+    except UserError as error:
+        raise BrokenInput(error.problem, path=error.path or source.path, remedy=error.remedy) from error
+    with contextlib.closing(opened) as video:
         total = len(video)
         size = video.sizes()[0] if isinstance(video, ImageFrames) else video.shape[2:0:-1]
         fps = None if isinstance(video, ImageFrames) else float(video.fps)

@@ -13,6 +13,7 @@ import numpy as np
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs import run_card
+from napari_superanimal.jobs.files import write_text
 from napari_superanimal.jobs.frames import ImageFrames
 from napari_superanimal.jobs.plain_json import write_json
 from napari_superanimal.jobs.predict_plan import PredictOptions, Task, open_source
@@ -141,10 +142,25 @@ def _write(results: Results, card: dict[str, Any], options: PredictOptions) -> t
             files += write(poses, path, name, overwrite=replacing, **padding)
     if "annotated" in task.targets and poses is not None and card["status"] == run_card.COMPLETE:
         files.append(_annotate(results, poses, card["thresholds"]["likelihood"]))
+    files += _write_risk(results, card)
     path = run_card.card_path(task.targets["dlc-h5"])
     card["files"] = [file.name for file in files]
     write_json(path, card)
     return (*files, path)
+
+
+def _write_risk(results: Results, card: dict[str, Any]) -> list[Path]:
+    """A row per frame and individual that may have been exchanged; no file where there is none."""
+    path = results.task.targets["dlc-h5"].with_suffix(".swap_risk.csv")
+    if not card["swap_risk"]["frames"]:
+        path.unlink(missing_ok=True)  # of an earlier run
+        return []
+    names, lines = results.predictor.individuals, ["frame,individual,swap_risk"]
+    for chunk in results.chunks.read():
+        for row, column in np.argwhere(chunk.swap_risk > 0):
+            lines.append(f"{chunk.frames[row]},{names[column]},{chunk.swap_risk[row, column]:.3f}")
+    write_text(path, "\n".join(lines) + "\n")
+    return [path]
 
 
 def _annotate(results: Results, poses: Poses, threshold: float) -> Path:

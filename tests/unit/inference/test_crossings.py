@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from napari_superanimal.demo.render import Clip, Style, render_clip
@@ -12,12 +13,16 @@ from napari_superanimal.evaluation.identity import identity_scores
 from napari_superanimal.inference.collect import chunk_poses, join_chunks
 from napari_superanimal.inference.predictor import Predictor
 from napari_superanimal.inference.stream import predict_stream
+from napari_superanimal.jobs.predict import predict_files
+from napari_superanimal.jobs.predict_plan import PredictOptions
 from napari_superanimal.models.load import load_model
 from napari_superanimal.models.zoo import find_model
 from napari_superanimal.poses import box_iou
+from napari_superanimal.video import VideoWriter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -96,3 +101,22 @@ def test_a_stream_that_goes_on_in_the_middle_of_it_finds_the_same(
     joined = join_chunks([before, *after])
     for name in ("xy", "likelihood", "boxes", "box_scores", "swap_risk", "tracks"):
         np.testing.assert_array_equal(getattr(joined, name), getattr(followed, name), err_msg=name)
+
+
+def test_the_risk_is_beside_the_predictions(
+    clip: Clip, tmp_path: Path, followed: Chunk, overlap: npt.NDArray[np.float64]
+) -> None:
+    """A table of the frames that deserve a look, and their spans in the run card."""
+    with VideoWriter(tmp_path / "pair.mp4", 30, clip.size) as writer:
+        for frame in FRAMES:
+            writer.write(clip.frames[frame])
+    options = PredictOptions("mouse-topview-mini", max_individuals=2, flip=False)
+    [result] = predict_files([tmp_path / "pair.mp4"], options)
+    table = pd.read_csv(tmp_path / "pair_mouse-topview-mini.swap_risk.csv")
+    assert set(table["individual"]) == {"animal0", "animal1"}
+    assert table["swap_risk"].between(0, 1).all()
+    risky = table.loc[table["swap_risk"] >= 0.5, "frame"].unique()
+    assert overlap[risky].min() > 0.1
+    spans = result.card["swap_risk"]["spans"]
+    assert sorted(risky) == [f for span in spans for f in range(span["first"], span["last"] + 1)]
+    assert tmp_path / "pair_mouse-topview-mini.swap_risk.csv" in result.files
