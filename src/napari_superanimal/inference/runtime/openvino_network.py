@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor, nn
 
 from napari_superanimal.errors import UserError
+from napari_superanimal.inference.cores import cores
 from napari_superanimal.inference.runtime.clock import elsewhere
 from napari_superanimal.models.zoo import cache_home
 
@@ -114,7 +114,7 @@ class OpenVinoNetwork(nn.Module):
             if last:
                 steps.input(i).tensor().set_layout(openvino.Layout("NHWC"))
                 steps.input(i).model().set_layout(openvino.Layout("NCHW"))
-        threads = psutil.cpu_count() or 1
+        threads = cores()
         self._compiled = core.compile_model(
             steps.build(),
             "CPU",
