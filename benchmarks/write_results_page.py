@@ -492,7 +492,9 @@ def sizes() -> list[str]:
         "rendered and real. *Single* is `predict` as it is, *all* looks at every scale, *auto* is `--scales auto`, "
         "which may choose single. Mean error in sizes of the animal (square root of its box), where a keypoint that "
         "is farther off than one size, or not found, counts as one; in brackets, CPU milliseconds per picture. "
-        f"*Worst* is the largest error of a way over the smallest; the aim is {result['aim']:g} at most.",
+        f"*Worst* is the largest error of a way over the smallest; the aim is {result['aim']:g} at most. Side views "
+        "take up more than half of the picture as it is: at 2x they are a little larger than it, at 4x only a part of "
+        "the animal is in it, and only labels in it count.",
         "",
     ]
     ways = ("single", "all", "auto")
