@@ -441,7 +441,9 @@ def adaptation() -> list[str]:
     rows = []
     for clip, found in result["clips"].items():
         decided = ", ".join(found["summary"]["decisions"])
-        for arm, title in arms.items():
+        for arm, name_ in arms.items():
+            idle = arm == "adapted" and not found["runs"][0]["trained"]
+            title = "nothing was trained" if idle else name_
             cells = [
                 ranged(found["summary"]["arms"][arm][name], digits) for name, digits in (*columns, *more)
             ]

@@ -24,7 +24,9 @@ def run(*words: object) -> int:
     return main([str(word) for word in words])
 
 
-def test_stopped_resumed_kept_and_used(clip: Recording, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_stopped_resumed_kept_and_used(
+    clip: Recording, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, report, stop = tmp_path / "two-mice", tmp_path / "report.json", tmp_path / "stop"
     words = ["adapt", clip.path, "--model", MODEL, "--out", out, "--steps", 4, "--frames", 24]
     words += ["--max-individuals", 2, "--keep-anyway", "--seed", 3, "--json", report]
