@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 #: Weight of squared differences of logits in the loss, and that of offsets (cells) beside them.
-LOGITS, OFFSETS = 0.05, 0.1
+LOGITS, OFFSETS = 0.1, 0.1
 
 
 @dataclass(frozen=True)
