@@ -196,13 +196,15 @@ def replay() -> list[str]:
     seeds = len({r["seed"] for r in first["runs"] if r["seed"] is not None})
     out = ["## Memory replay", ""]
     out += bash(
-        f"python benchmarks/replay.py --data DATA --work WORK --steps {first['steps']} --seeds {seeds}"
+        f"python benchmarks/replay.py --data DATA --work WORK --steps {first['steps']} --seeds {seeds} --starts "
+        + " ".join(f"'{name}'" for name in starts)
     )
     out += [
         f"Fine-tuned on NOSE, HEAD and TAIL of the open field test ({first['training_images']} images, "
-        f"{first['steps']} steps, {seeds} seeds): a model trained on the open field data set and rendered mice alone "
-        "(*one lab*), to which this laboratory and HEAD are new, and the shipped one, which has learned from it. The "
-        f"user's keypoints are measured on the mouse that is left out ({first['test_images']} images), the ears on "
+        f"{first['steps']} steps, {seeds} seeds): a model trained on the open field data set and rendered mice "
+        "alone (*one lab*), to which this laboratory and HEAD are new"
+        + (", and the shipped one, which has learned from it. " if "shipped" in starts else ". ")
+        + f"The user's keypoints are measured on the mouse that is left out ({first['test_images']} images), the ears on "
         f"open field frames that no model was trained on ({first['ear_images']} images). *Lost* are keypoints that "
         "are missing or below a confidence of 0.5, per mouse, of two ears. Medians over the seeds, the range in "
         "brackets.",
@@ -228,10 +230,16 @@ def replay() -> list[str]:
         user, naive = (f[m]["error_px"]["median"] for m in ("replay", "naive"))
         verdict = met(after / before, 1.1, False)
         out += [
-            f"- {name}: ears {after / before - 1:+.0%} (aim at most +10 %: {verdict}); the user's keypoints "
-            f"{number(user)} px with replay and {number(naive)} px under naive "
+            f"- {name}: ears {after / before - 1:+.0%} (aim at most +10 %: {verdict}); the user's keypoints that the "
+            f"model knew {number(user)} px with replay and {number(naive)} px under naive "
             f"(aim no worse: {met(user, naive, False)})."
         ]
+        new, naive_new = (f[m].get("new_error_px", {}).get("median") for m in ("replay", "naive"))
+        if new is not None:
+            out += [
+                f"- {name}: a keypoint that the model never knew, {number(new)} px with replay and "
+                f"{number(naive_new)} px under naive (aim no worse: {met(new, naive_new, False)})."
+            ]
     out += [""]
     for name in starts:
         file = f"replay_forgotten_{name.replace(' ', '_')}.svg"
