@@ -204,8 +204,8 @@ def replay() -> list[str]:
         f"{first['steps']} steps, {seeds} seeds): a model trained on the open field data set and rendered mice "
         "alone (*one lab*), to which this laboratory and HEAD are new"
         + (", and the shipped one, which has learned from it. " if "shipped" in starts else ". ")
-        + f"The user's keypoints are measured on the mouse that is left out ({first['test_images']} images), the ears on "
-        f"open field frames that no model was trained on ({first['ear_images']} images). *Lost* are keypoints that "
+        + f"The user's keypoints are measured on the mouse that is left out ({first['test_images']} images), the ears "
+        f"on open field frames that no model was trained on ({first['ear_images']} images). *Lost* are keypoints that "
         "are missing or below a confidence of 0.5, per mouse, of two ears. Medians over the seeds, the range in "
         "brackets.",
         "",
