@@ -111,7 +111,7 @@ VIDEOS: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "a table": ("a.csv", lambda p: p.write_text(HEADER + "0,1,2\n"), "mp4"),
     "folder without images": ("folder", lambda p: p.mkdir(), "png"),
-    "folder of a video": ("folder", lambda p: (p.mkdir(), (p / "a.mp4").touch()), "png"),
+    "folder of an empty video": ("folder", lambda p: (p.mkdir(), (p / "a.mp4").touch()), "a.mp4: is empty"),
     "damaged image": ("a.png", lambda p: p.write_bytes(b"\x89PNG\r\n\x1a\nnothing"), "replace it"),
     "empty image": ("a.jpg", lambda p: p.touch(), "replace it"),
 }
