@@ -21,7 +21,7 @@ from napari_superanimal.adaptation.teacher import Looks, look
 from napari_superanimal.errors import UserError
 from napari_superanimal.inference.pose_pass import symmetry_of
 from napari_superanimal.models.networks import PoseNet
-from napari_superanimal.training.augment import Augmentation
+from napari_superanimal.training.augment import mild
 from napari_superanimal.training.loop import LoopConfig, run
 from napari_superanimal.training.pose_stage import pose_batches
 
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 #: Fewer pseudo-labels than this teach nothing.
 FEWEST_LABELS = 100
-#: Degrees to either side that crops are turned by: top views have no upper side, side views have.
-TURNING = {"top": 180.0, "side": 25.0}
 
 
 @dataclass(frozen=True)
@@ -197,13 +195,7 @@ def train(
         pose_batches(
             samples,
             model.pose.config,
-            Augmentation(
-                rotation=turning(model),
-                scale=1.25,
-                shift=0.08,
-                photometric=0.7,
-                flip=True,
-            ),
+            mild(card.view, flip=True),
             settings.batch_size,
             swap=None if card.side_canonical else np.array(symmetry.mirror),
         ),
@@ -225,8 +217,3 @@ def train(
     )
     assert isinstance(trained, PoseNet)
     return trained
-
-
-def turning(model: LoadedModel) -> float:
-    """Degrees to either side that pictures are turned by in training."""
-    return TURNING["top" if "top" in model.card.view else "side"]

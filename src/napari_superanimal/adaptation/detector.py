@@ -12,7 +12,7 @@ from napari_superanimal.adaptation.pseudo import tracks_of
 from napari_superanimal.models.networks import DetectorNet
 from napari_superanimal.poses import Poses, make_poses
 from napari_superanimal.smoothing.filters import median
-from napari_superanimal.training.augment import Augmentation
+from napari_superanimal.training.augment import Augmentation, turning
 from napari_superanimal.training.detector_stage import detector_batches
 from napari_superanimal.training.loop import LoopConfig, run
 from napari_superanimal.training.samples import ImageSamples, gather_image_samples
@@ -37,7 +37,6 @@ def train_detector(
     lessons: Sequence[tuple[Lesson, Video]],
     settings: AdaptSettings,
     *,
-    turning: float,
     checkpoint: Path | None = None,
     resume: bool = False,
     on_progress: ProgressCallback | None = None,
@@ -69,7 +68,9 @@ def train_detector(
     )
     trained = run(
         copy.deepcopy(model.detector),
-        detector_batches(joined, model.detector.config, Augmentation(turning, 1.3, 0.1, True, 0.7), 8),
+        detector_batches(
+            joined, model.detector.config, Augmentation(turning(model.card.view), 1.3, 0.1, True, 0.7), 8
+        ),
         LoopConfig(
             steps=max(1, round(SHARE * settings.steps)),
             batch_size=8,

@@ -242,7 +242,7 @@ def _reasons_not_to_learn(work: _Work, learned: Sequence[_Clip]) -> dict[Path, t
 
 def _train(work: _Work, learned: Sequence[_Clip], new: LoadedModel) -> LoadedModel:
     """`new` with a trained pose network and, if asked for, detector."""
-    from napari_superanimal.adaptation.adapt import gather, train, turning
+    from napari_superanimal.adaptation.adapt import gather, train
     from napari_superanimal.adaptation.detector import train_detector
     from napari_superanimal.training.train import DETECTOR_CHECKPOINT, POSE_CHECKPOINT
 
@@ -254,9 +254,7 @@ def _train(work: _Work, learned: Sequence[_Clip], new: LoadedModel) -> LoadedMod
     if not work.settings.detector:
         return new
     checkpoint = work.options.out / DETECTOR_CHECKPOINT
-    detector = train_detector(
-        work.model, lessons, work.settings, turning=turning(work.model), checkpoint=checkpoint, **rest
-    )
+    detector = train_detector(work.model, lessons, work.settings, checkpoint=checkpoint, **rest)
     return replace(new, detector=detector)
 
 

@@ -50,6 +50,16 @@ class Augmentation:
         return self.background > 0 or self.neighbour > 0
 
 
+def turning(view: str) -> float:
+    """Degrees to either side that pictures are turned by: top views have no upper side, side views have."""
+    return 180.0 if "top" in view else 25.0
+
+
+def mild(view: str, *, flip: bool) -> Augmentation:
+    """How crops are changed for a model that is trained already and learns from a few more pictures."""
+    return Augmentation(rotation=turning(view), scale=1.25, shift=0.08, photometric=0.7, flip=flip)
+
+
 @dataclass(frozen=True)
 class Affines:
     """Maps from stored to shown pixels, ``shown = matrix @ (stored - stored_centre) + shown_centre + shift``.

@@ -21,7 +21,7 @@ from napari_superanimal.models.networks import PoseNet, reset_head
 from napari_superanimal.poses import UNLABELLED
 from napari_superanimal.training import distributed
 from napari_superanimal.training.anchor import no_further_than_needed
-from napari_superanimal.training.augment import Augmentation
+from napari_superanimal.training.augment import mild, turning
 from napari_superanimal.training.detector_update import update_detector
 from napari_superanimal.training.loop import LoopConfig, run
 from napari_superanimal.training.modes import MODES
@@ -143,12 +143,8 @@ def finetune(
     if mode != "scratch":
         take_over(network, model, task.come_from)
     start = {k: v.clone() for k, v in network.state_dict().items()}
-    turning = 180.0 if "top" in model.card.view else 25.0
-    augmentation = Augmentation(
-        rotation=turning,
-        scale=1.25,
-        shift=0.08,
-        photometric=0.7,
+    augmentation = mild(
+        model.card.view,
         # near and far stay what they are in a mirror
         flip=(task.canonical and task.counts is not None) or not one_sided(task.channels, task.space),
     )
@@ -194,7 +190,7 @@ def finetune(
             out,
             steps=max(1, steps // 3),
             seed=seed,
-            turning=turning,
+            turning=turning(model.card.view),
             resume=resume,
             reader=reader,
             on_progress=tell,
