@@ -106,7 +106,10 @@ def _spread(free: list[range], limit: int, rng: np.random.Generator) -> list[ran
         else:
             joined.append(p)
     count = max(limit // BURST, 1)
-    if len(joined) <= count:
+    if len(joined) > count:
+        edges = np.linspace(0, len(joined), count + 1)
+        joined = [joined[int(rng.integers(int(a), max(int(b), int(a) + 1)))] for a, b in pairwise(edges)]
+    if sum(map(len, joined)) <= limit:
         return joined
-    edges = np.linspace(0, len(joined), count + 1)
-    return [joined[int(rng.integers(int(a), max(int(b), int(a) + 1)))] for a, b in pairwise(edges)]
+    # without what was joined to them, so many bursts are within the limit
+    return [range(b.start, min(b.stop, b.start + BURST)) for b in joined]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from napari_superanimal.adaptation.bursts import FEWEST, GUARD, choose_bursts
 from napari_superanimal.errors import UserError
 
 
+@example(total=296, seed=0, learn=72)
 @given(total=st.integers(FEWEST, 5000), seed=st.integers(0, 5), learn=st.integers(24, 400))
 def test_held_out_frames_are_far_from_all_that_is_learned(total: int, seed: int, learn: int) -> None:
     bursts = choose_bursts(total, learn_frames=learn, seed=seed)
@@ -17,7 +18,7 @@ def test_held_out_frames_are_far_from_all_that_is_learned(total: int, seed: int,
     learned = [f for b in bursts.learn for f in b]
     assert held
     assert learned
-    assert len(learned) == len(set(learned)) <= learn + 12
+    assert len(learned) == len(set(learned)) <= learn
     assert all(0 <= f < total for f in (*held, *learned))
     near = {f + d for f in held for d in range(-GUARD, GUARD + 1)}
     assert not near & set(learned)
