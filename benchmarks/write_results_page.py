@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from check_sections import check, cleanup
 from common import IMAGES, RESULTS, number, table
 from evaluate_minis import accuracy_rows, keypoint_rows, trust_table
 from speed_sections import official_speed, precision
@@ -257,16 +258,16 @@ def data_efficiency() -> list[str]:
     frames = " ".join(map(str, settings["frames"]))
     out += bash(
         f"python benchmarks/data_efficiency.py --data DATA --work WORK "
-        f"--steps {settings['steps']} --seeds {settings['seeds']} --frames {frames}"
+        f"--steps {settings['steps']} --baseline-steps {settings['baseline_steps']} "
+        f"--seeds {settings['seeds']} --frames {frames}"
     )
     done = min((p["seeds"] for curve in result["curves"].values() for p in curve), default=0)
     out += [
         "A model trained on the open field data set and rendered mice only, then fine-tuned on some frames of the "
-        f"open field test, against training from scratch on the same frames; {settings['steps']} steps each, "
-        f"{done} seeds, measured on the mouse that is left out ({result['test_images']} images; "
-        f"{', '.join(result['keypoints'])}). Mean error in px, median over the seeds, the range in brackets. The "
-        "curve from scratch does not fall with more frames, so these steps are too few for it: the ratios hold for "
-        "this time of training, not for any.",
+        f"open field test for {settings['steps']} steps, against training from scratch on the same frames for "
+        f"{settings['baseline_steps']}; {done} seeds, measured on the mouse that is left out "
+        f"({result['test_images']} images; {', '.join(result['keypoints'])}). Mean error in px, median over the "
+        "seeds, the range in brackets.",
         "",
     ]
     rows = []
@@ -530,6 +531,19 @@ def sizes() -> list[str]:
     return out
 
 
+def checking() -> list[str]:
+    result = read("check_videos")
+    if result is None:
+        return []
+    head = ["## Will it work on my video?", "", *bash(result["command"]), f"On {where(result)}.", ""]
+    return [*head, *check(result)]
+
+
+def cleaning() -> list[str]:
+    result = read("cleanup")
+    return [] if result is None else ["## Cleaning up tracks", "", *bash(result["command"]), *cleanup(result)]
+
+
 def ranged(values: dict[str, float | None], digits: int) -> str:
     """A median with its range, a dash where there is nothing."""
     low, high = number(values["min"], digits), number(values["max"], digits)
@@ -553,10 +567,12 @@ def page() -> str:
         masking,
         replay,
         data_efficiency,
+        checking,
         adaptation,
         sizes,
         backbones,
         identity,
+        cleaning,
         speed,
         official_networks,
         precisions,

@@ -56,6 +56,12 @@ def add(subparsers: Any) -> None:
         "--shares", type=share, nargs="+", metavar="P", help="of the labels (default 0.01 0.05 0.1 0.5 1)"
     )
     sizes.add_argument("--frames", type=positive, nargs="+", metavar="N", help="numbers of frames instead")
+    parser.add_argument(
+        "--scratch-steps",
+        type=positive,
+        metavar="N",
+        help="steps of the mode scratch, which needs more of them than the others (default: as many)",
+    )
     add_comparison_options(parser, MODES)
     add_training_options(parser)
 
@@ -86,6 +92,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             modes=args.modes,
             seeds=args.seeds,
             steps=args.steps or STEPS,
+            baseline_steps=args.scratch_steps,
             frames=args.frames or (),
             shares=args.shares or SHARES,
             first_seed=args.seed or 0,

@@ -69,7 +69,7 @@ def compare(
                 seed,
                 out / "models" / f"{mode}-{seed}",
                 steps=steps,
-                on_progress=numbered(on_progress, n, len(wanted), f"{mode}, seed {seed}"),
+                on_progress=numbered(on_progress, n, [steps] * len(wanted), f"{mode}, seed {seed}"),
                 token=token,
                 resume=True,
             )
@@ -198,22 +198,23 @@ def _against(found: dict[str, Any]) -> str:
     return "labels" if found["others_are"] == "labelled" else "what the starting model is sure of"
 
 
-def numbered(on_progress: ProgressCallback | None, n: int, total: int, what: str) -> ProgressCallback | None:
-    """Progress of one run among several: steps of all runs, and which one it is."""
+def numbered(
+    on_progress: ProgressCallback | None, n: int, lengths: Sequence[int], what: str
+) -> ProgressCallback | None:
+    """Progress of run `n` among several of `lengths` steps: steps of all runs, and which one it is."""
     if on_progress is None:
         return None
 
     def tell(progress: Progress) -> None:
-        steps = max(progress.total, 1)
-        share = progress.done / steps
-        left = progress.eta_s + (total - n - 1) * steps / progress.rate if progress.rate > 0 else float("nan")
+        share = progress.done / max(progress.total, 1)
+        later = sum(lengths[n + 1 :])
         on_progress(
             Progress(
-                round((n + share) * steps),
-                total * steps,
+                round(sum(lengths[:n]) + share * lengths[n]),
+                sum(lengths),
                 progress.rate,
-                left,
-                f"{what} (run {n + 1} of {total})",
+                progress.eta_s + later / progress.rate if progress.rate > 0 else float("nan"),
+                f"{what} (run {n + 1} of {len(lengths)})",
                 progress.values,
             )
         )

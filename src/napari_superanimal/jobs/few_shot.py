@@ -32,6 +32,7 @@ def few_shot(
     modes: Sequence[str],
     seeds: int,
     steps: int,
+    baseline_steps: int | None = None,
     frames: Sequence[int] = (),
     shares: Sequence[float] = SHARES,
     first_seed: int = 0,
@@ -43,6 +44,8 @@ def few_shot(
 
     Parameters
     ----------
+    baseline_steps : int, optional
+        Of `BASELINE`, which needs more of them than what starts from a model; by default the same.
     frames : sequence of int
         Numbers of frames; empty takes `shares` of the training images, at least one.
 
@@ -65,17 +68,19 @@ def few_shot(
         raise UserError(
             f"{sizes[-1]} frames asked for, {count} images to learn from", remedy="ask for fewer frames"
         )
-    settings = {
+    settings: dict[str, Any] = {
         "modes": list(modes),
         "seeds": seeds,
         "first_seed": first_seed,
         "steps": steps,
+        "baseline_steps": baseline_steps or steps,
         "frames": sizes,
     }
     rows = earlier_rows(out / RESULT, settings, resume)
     start = measure(trials, trials.model, trials.table) if trials.known else {}
     wanted = [(n, s, m) for s in range(first_seed, first_seed + seeds) for n in sizes for m in modes]
     done = {(r["frames"], r["seed"], r["mode"]) for r in rows}
+    lengths = [settings["baseline_steps"] if mode == BASELINE else steps for _, _, mode in wanted]
     for i, (size, seed, mode) in enumerate(wanted):
         if (size, seed, mode) in done:
             continue
@@ -86,10 +91,10 @@ def few_shot(
             mode,
             seed,
             out / "models" / f"{mode}-{size}-{seed}",
-            steps=steps,
+            steps=lengths[i],
             rows=chosen,
             on_progress=numbered(
-                on_progress, i, len(wanted), f"{mode}, {size} frame{'s' * (size > 1)}, seed {seed}"
+                on_progress, i, lengths, f"{mode}, {size} frame{'s' * (size > 1)}, seed {seed}"
             ),
             token=token,
             resume=True,

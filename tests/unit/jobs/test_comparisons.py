@@ -186,7 +186,20 @@ def test_a_comparison_is_written_resumed_and_drawn(trials: Trials, tmp_path: Pat
 
 
 def test_the_curve_over_frames(trials: Trials, tmp_path: Path) -> None:
-    found = few_shot(trials, tmp_path, modes=("replay", "scratch"), seeds=1, steps=2, frames=(1, 6))
+    told: list[Progress] = []
+    found = few_shot(
+        trials,
+        tmp_path,
+        modes=("replay", "scratch"),
+        seeds=1,
+        steps=2,
+        baseline_steps=3,
+        frames=(1, 6),
+        on_progress=told.append,
+    )
+    done = [p.done for p in told]
+    assert done == sorted(done)
+    assert {p.total for p in told} == {10}, "scratch takes 3 steps, replay 2"
     assert [(r["frames"], r["mode"]) for r in found["runs"]] == [
         (1, "replay"),
         (1, "scratch"),
