@@ -81,7 +81,10 @@ def test_every_listed_model_has_exactly_the_weights_of_its_snapshots(golden: Pat
 
 
 def test_crops(golden: Path) -> None:
+    import torch
+
     from napari_superanimal.inference.official.crops import top_down_crop
+    from napari_superanimal.inference.official.device_crops import top_down_crops
 
     y, x = np.mgrid[:480, :640]
     frame = np.repeat(((3 * y + 5 * x) % 256).astype(np.uint8)[..., None], 3, 2)
@@ -97,6 +100,10 @@ def test_crops(golden: Path) -> None:
         middle = pixels[pixels.shape[0] // 2, pixels.shape[1] // 2, 0]
         got = [pixels.sum(), pixels[0, 0, 0], middle, pixels[-1, -1, 0]]
         assert got == [case[k] for k in ("crop_sum", "px_0_0", "px_mid", "px_last")]
+        # where a graphics card cuts, too
+        box = np.array([case["bbox_xywh"]])
+        there = top_down_crops([frame], box, tuple(case["out_wh"]), torch.device("cpu"))
+        np.testing.assert_array_equal(there.pixels[0].numpy(), crop.pixels)
 
 
 def skip_without(runtime: str) -> None:
@@ -108,8 +115,13 @@ def skip_without(runtime: str) -> None:
 
 @pytest.mark.parametrize(
     "how",
-    [{"reference": True}, {"runtime": "torch"}, {"runtime": "openvino"}],
-    ids=["as it is", "folded", "openvino"],
+    [
+        {"reference": True},
+        {"runtime": "torch"},
+        {"runtime": "torch", "on_device": True},
+        {"runtime": "openvino"},
+    ],
+    ids=["as it is", "folded", "cut on the device", "openvino"],
 )
 def test_heatmaps_and_keypoints(
     golden: Path, models: dict[str, ModelRef], shots: list[np.ndarray], how: dict[str, Any]
@@ -122,8 +134,10 @@ def test_heatmaps_and_keypoints(
     from napari_superanimal.inference.official.images import normalise
     from napari_superanimal.inference.official.predictor import OfficialPredictor
 
-    predictor = build_predictor(models[POSE], detector="whole-frame", device="cpu", precision="fp32", **how)
+    asked = {k: v for k, v in how.items() if k != "on_device"}
+    predictor = build_predictor(models[POSE], detector="whole-frame", device="cpu", precision="fp32", **asked)
     assert isinstance(predictor, OfficialPredictor)
+    predictor.crops_on_device = "on_device" in how
     truth = np.load(golden / "golden_superanimal_quadruped_hrnet_w32.npz")
     compared = 0
     for i, frame in enumerate(shots):

@@ -134,7 +134,7 @@ def decode_boxes(
 
     Returns
     -------
-    list of (boxes (M, 4) x, y, width, height in image px; scores (M,))
+    list of (boxes (M, 4) x, y, width, height in image px; scores (M,)), on the CPU
     """
     n, _, _, w = heatmaps.shape
     probability = heatmaps.float().sigmoid()
@@ -145,6 +145,8 @@ def decode_boxes(
     cy = (best // w + values[:, 1] + 0.5) * stride - 0.5
     size = values[:, 2:].clamp(-3, 6).exp() * stride
     corners = torch.stack([cx - size[:, 0] / 2, cy - size[:, 1] / 2, size[:, 0], size[:, 1]], dim=-1)
+    # a few numbers per image are left, which are looked at one by one
+    corners, scores = corners.cpu(), scores.cpu()
     found = []
     for i in range(n):
         keep: list[int] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,6 +15,8 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.inference.chunk import CHUNK
 from napari_superanimal.inference.crops import cut_batch, letterbox_batches, to_frame
 from napari_superanimal.inference.decode import decode_boxes
+from napari_superanimal.inference.device_crops import cut_on_device, letterbox_batches_on_device
+from napari_superanimal.inference.device_frames import kept_on
 from napari_superanimal.inference.frame_predictor import Boxes, Frame, Predictions, Shares
 from napari_superanimal.inference.keyframes import chunk_length, predict_between
 from napari_superanimal.inference.likelihood import likelihood
@@ -73,6 +76,9 @@ class Predictor:
         See `keyframes`; 1 runs the detector on every frame.
     flip : bool, optional
         Average every crop with its mirror image (twice the time, more accurate); the card decides by default.
+    crops_on_device : bool, optional
+        Send frames to the device once, and cut and resize them there (`device_crops`); by default on all devices but
+        the CPU.
 
     Raises
     ------
@@ -92,12 +98,14 @@ class Predictor:
         flip: bool | None = None,
         runtime: str = "auto",
         detect_every: int = 1,
+        crops_on_device: bool | None = None,
     ) -> None:
         self.model = model
         self.card = model.card
         self.space = model.space
         self.max_individuals = max_individuals
         self.device = pick_device(device)
+        self.crops_on_device = self.device.type != "cpu" if crops_on_device is None else crops_on_device
         self.batch_size = batch_size
         self.flip = self.card.flip if flip is None else flip
         self.whole_frame = detector == WHOLE_FRAME
@@ -158,7 +166,7 @@ class Predictor:
         return self.card.name if own else f"{self.card.name}_{self.detector_name}"
 
     def prepare(self, images: Tensor) -> Tensor:
-        """uint8 images (N, 3, H, W) as the networks want them, on the device."""
+        """Images (N, 3, H, W), uint8 or whole grey levels, as the networks want them, on the device."""
         on_device = images.to(self.device).contiguous(memory_format=torch.channels_last)
         return standardise(on_device)
 
@@ -171,11 +179,11 @@ class Predictor:
             return [(np.array([[0.0, 0.0, f.shape[1], f.shape[0]]]), np.array([1.0])) for f in frames]
         config = self._detector.config
         results = [(np.empty((0, 4)), np.empty(0))] * len(frames)
-        for rows, images, scales in letterbox_batches(frames, config.input_size):
+        for rows, images, scales in self._letterboxed(frames):
             out = self._detector(self.prepare(images))
             found = decode_boxes(
-                out.heatmaps.cpu(),
-                out.boxes.cpu(),
+                out.heatmaps,
+                out.boxes,
                 config.stride,
                 self.max_individuals,
                 self.detector_threshold,
@@ -197,9 +205,7 @@ class Predictor:
         size = self._pose.config.input_size
 
         def work(part: slice) -> None:
-            crops, squares = cut_batch(
-                list(frames[part]), boxes[part].astype(np.float64), self.card.context, size
-            )
+            crops, squares = self._cut(frames[part], boxes[part])
             at, raw, embedding = pose_pass(self._pose, self.prepare(crops), self._symmetry, self.flip)
             confidence = likelihood(raw, embedding, self._calibration)
             xy[part, self._channels] = to_frame(at.cpu().numpy(), squares, size)
@@ -207,6 +213,21 @@ class Predictor:
 
         self.batch_size = in_batches(len(boxes), self.batch_size, work)
         return self._sides(xy, sure) if self.card.side_canonical else (xy, sure)
+
+    def _cut(self, frames: Sequence[Frame], boxes: npt.NDArray[np.floating]) -> tuple[Tensor, npt.NDArray]:
+        """Crops (N, 3, S, S), where they are made, and their squares (N, 3)."""
+        size, exact = self._pose.config.input_size, boxes.astype(np.float64)
+        if self.crops_on_device:
+            return cut_on_device(frames, exact, self.card.context, size, self.device)
+        return cut_batch(list(frames), exact, self.card.context, size)
+
+    def _letterboxed(self, frames: Sequence[Frame]) -> list[tuple[list[int], Tensor, list[float]]]:
+        """Pictures for the detector, where they are made."""
+        assert self._detector is not None
+        size = self._detector.config.input_size
+        if self.crops_on_device:
+            return letterbox_batches_on_device(frames, size, self.device)
+        return letterbox_batches(frames, size)
 
     def _sides(self, xy: npt.NDArray, sure: npt.NDArray) -> tuple[npt.NDArray, npt.NDArray]:
         """Near and far keypoints (N, K, 2) renamed to left and right by the way the animal faces."""
@@ -216,7 +237,8 @@ class Predictor:
 
     def __call__(self, frames: Sequence[Frame]) -> Predictions:
         """Boxes, then keypoints, of n frames (H, W, 3) uint8 RGB; they may differ in size."""
-        return predict_between(self, frames, self.detect_every)
+        with kept_on(frames) if self.crops_on_device else contextlib.nullcontext():
+            return predict_between(self, frames, self.detect_every)
 
     def bare(self, frames: Sequence[Frame]) -> Callable[[], None]:
         """The networks alone on these frames: their batches are prepared now, what is returned only runs them."""
@@ -224,14 +246,11 @@ class Predictor:
         owner = [i for i, each in enumerate(boxes) for _ in each]
         flat = np.concatenate(boxes) if owner else np.array([[0.0, 0.0, 64.0, 64.0]])
         owner = owner or [0]
-        size = self._pose.config.input_size
-        cut_out = cut_batch([frames[i] for i in owner], flat.astype(np.float64), self.card.context, size)[0]
-        crops = self.prepare(cut_out)
+        crops = self.prepare(self._cut([frames[i] for i in owner], flat)[0])
         other: Any = None if self._finder is None else self._finder.bare(frames)
         pictures = []
         if self._detector is not None:
-            batches = letterbox_batches(frames, self._detector.config.input_size)
-            pictures = [self.prepare(images) for _, images, _ in batches]
+            pictures = [self.prepare(images) for _, images, _ in self._letterboxed(frames)]
 
         @torch.inference_mode()
         def run() -> None:

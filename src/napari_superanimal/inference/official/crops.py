@@ -49,6 +49,34 @@ def top_down_crop(frame: Image, box: npt.NDArray[np.floating], size: tuple[int, 
     Crop or None
         None where nothing of the frame is left in it (the reference stops with an error there).
     """
+    place = corners(box, size, frame.shape[:2])
+    if place is None:
+        return None
+    x1, y1, x2, y2 = place
+    height, width = frame.shape[:2]
+    xa, xb, ya, yb = max(x1, 0), min(x2, width), max(y1, 0), min(y2, height)
+    inner = frame[ya:yb, xa:xb]
+    if (yb - ya, xb - xa) != (y2 - y1, x2 - x1):
+        inner = np.pad(inner, ((ya - y1, y2 - yb), (xa - x1, x2 - xb), (0, 0)))
+    scale = np.array([(x2 - x1) / size[0], (y2 - y1) / size[1]])
+    return Crop(resize_linear(inner, *size), np.array([x1, y1]), scale)
+
+
+def corners(
+    box: npt.NDArray[np.floating], size: tuple[int, int], frame: tuple[int, ...]
+) -> tuple[int, int, int, int] | None:
+    """Corners x1, y1, x2, y2 (px of the frame, may lie outside of it) of the crop of a box.
+
+    Parameters
+    ----------
+    size : (width, height) of the crop
+    frame : (height, width)
+
+    Returns
+    -------
+    tuple or None
+        None where nothing of the frame is left in it.
+    """
     x, y, w, h = box
     cx, cy = x + w / 2, y + h / 2
     wanted = size[0] / size[1]
@@ -61,15 +89,10 @@ def top_down_crop(frame: Image, box: npt.NDArray[np.floating], size: tuple[int, 
     # corners are rounded to whole pixels, halves to the even one
     x1, x2 = round(cx - w / 2), round(cx + w / 2)
     y1, y2 = round(cy - h / 2), round(cy + h / 2)
-    height, width = frame.shape[:2]
-    xa, xb, ya, yb = max(x1, 0), min(x2, width), max(y1, 0), min(y2, height)
-    if xb <= xa or yb <= ya:
+    height, width = frame
+    if min(x2, width) <= max(x1, 0) or min(y2, height) <= max(y1, 0):
         return None
-    inner = frame[ya:yb, xa:xb]
-    if (yb - ya, xb - xa) != (y2 - y1, x2 - x1):
-        inner = np.pad(inner, ((ya - y1, y2 - yb), (xa - x1, x2 - xb), (0, 0)))
-    scale = np.array([(x2 - x1) / size[0], (y2 - y1) / size[1]])
-    return Crop(resize_linear(inner, *size), np.array([x1, y1]), scale)
+    return x1, y1, x2, y2
 
 
 def stack(crops: Sequence[Crop]) -> Image:

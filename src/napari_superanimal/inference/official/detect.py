@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_superanimal.inference.device_frames import stacked
 from napari_superanimal.inference.official.images import normalise, unit_range
 from napari_superanimal.inference.runtime.memory import in_batches
 from napari_superanimal.inference.runtime.ready import ready_detector
@@ -60,6 +61,8 @@ class BoxFinder:
     def prepare(self, frames: Sequence[Image]) -> Tensor:
         """Frames of one size as the network wants them, on the device."""
         make = unit_range if self._coco else normalise
+        if self.device.type != "cpu":
+            return make(stacked(frames, self.device), self.device)
         return make(np.stack(frames), self.device)
 
     def raw(self, frames: Sequence[Image]) -> list[tuple[Tensor, Tensor]]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from napari_superanimal.inference.official.crops import MEAN, STD
 
-if TYPE_CHECKING:
-    import numpy.typing as npt
-    from torch import Tensor
+Pixels = npt.NDArray[np.uint8] | torch.Tensor
 
 
-def normalise(pixels: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Pictures (N, H, W, 3) uint8 as (N, 3, H, W) float32, channels last in memory: (px / 255 - mean) / deviation."""
+def normalise(pixels: Pixels, device: torch.device) -> torch.Tensor:
+    """Pictures (N, H, W, 3) uint8 as (N, 3, H, W) float32, channels last in memory: (px / 255 - mean) / deviation.
+
+    They may be on the device already.
+    """
     images = _moved(pixels, device)
     # in this order and with these factors, so that the last bits are the reference's too
     mean = torch.tensor(MEAN, device=device).mul_(255.0)
@@ -23,12 +23,14 @@ def normalise(pixels: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
     return images.sub_(mean).mul_(factor).permute(0, 3, 1, 2)
 
 
-def unit_range(pixels: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+def unit_range(pixels: Pixels, device: torch.device) -> torch.Tensor:
     """Pictures (N, H, W, 3) uint8 as (N, 3, H, W) float32 in 0..1, channels last in memory."""
     return _moved(pixels, device).div_(255.0).permute(0, 3, 1, 2)
 
 
-def _moved(pixels: npt.NDArray[np.uint8], device: torch.device) -> Tensor:
+def _moved(pixels: Pixels, device: torch.device) -> torch.Tensor:
+    if isinstance(pixels, torch.Tensor):
+        return pixels.to(device).to(torch.float32, copy=True)
     whole = np.ascontiguousarray(pixels)
     if not whole.flags.writeable:
         whole = whole.copy()  # torch warns about memory it must not write to

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,11 +10,13 @@ import numpy.typing as npt
 import torch
 
 from napari_superanimal.errors import UserError
+from napari_superanimal.inference.device_frames import kept_on
 from napari_superanimal.inference.frame_predictor import Boxes, Frame, Predictions, Shares
 from napari_superanimal.inference.keyframes import chunk_length, predict_between
 from napari_superanimal.inference.official.crops import stack, to_frame, top_down_crop
 from napari_superanimal.inference.official.decode import decode_heatmaps, decode_simcc
 from napari_superanimal.inference.official.detect import BoxFinder
+from napari_superanimal.inference.official.device_crops import top_down_crops
 from napari_superanimal.inference.official.images import normalise
 from napari_superanimal.inference.predictor import WHOLE_FRAME, Predictor, pick_device
 from napari_superanimal.inference.runtime.engine import EXACT, Engine, first_engine
@@ -31,7 +34,9 @@ if TYPE_CHECKING:
 
 
 class OfficialPredictor:
-    """Runs one of SuperAnimal's pose networks on frames. Safe to call from several threads at once.
+    """Runs one of SuperAnimal's pose networks, or one fine-tuned from it, on frames.
+
+    Safe to call from several threads at once.
 
     Parameters
     ----------
@@ -51,6 +56,9 @@ class OfficialPredictor:
     reference : bool
         Keep the reference's faults where they show in coordinates: keypoints that RTMPose does not find lie half
         a crop pixel outside the crop instead of being missing. The networks run as they are, nothing is folded.
+    crops_on_device : bool, optional
+        Send frames to the device once, and cut and resize them there (`device_crops`, equal in every bit); by default
+        on all devices but the CPU.
 
     Raises
     ------
@@ -71,6 +79,7 @@ class OfficialPredictor:
         runtime: str = "auto",
         detect_every: int = 1,
         reference: bool = False,
+        crops_on_device: bool | None = None,
     ) -> None:
         if flip:
             raise UserError(f"{model.card.name} does not average mirrored crops", remedy="leave --flip out")
@@ -78,11 +87,13 @@ class OfficialPredictor:
         self.space = model.space
         self.max_individuals = max_individuals
         self.device = pick_device(device)
+        self.crops_on_device = self.device.type != "cpu" if crops_on_device is None else crops_on_device
         self.batch_size = batch_size
         self.flip = False
         self.reference = reference
         self.shares = Shares()
         self._detector = detector
+        self._channels = np.array([self.space.index(k) for k in self.card.keypoints], np.int64)
         network: Any = model.network
         network.prune()
         self._network = network.to(self.device, memory_format=torch.channels_last).eval()
@@ -143,6 +154,17 @@ class OfficialPredictor:
         rows = [i for i, crop in enumerate(cut) if crop is not None]
         return np.array(rows, np.int64), [crop for crop in cut if crop is not None]
 
+    def _ready(
+        self, frames: Sequence[Frame], boxes: npt.NDArray[np.floating]
+    ) -> tuple[npt.NDArray[np.int64], torch.Tensor, Callable[[npt.NDArray], npt.NDArray[np.float64]]]:
+        """What the network is shown of boxes (N, 4), on the device, numbers (M,) of the boxes, and the way back."""
+        if self.crops_on_device:
+            cut = top_down_crops(frames, boxes, self._network.input_size, self.device)
+            return cut.rows, normalise(cut.pixels, self.device), cut.to_frame
+        rows, crops = self.crops(frames, boxes)
+        images = normalise(stack(crops), self.device) if crops else torch.empty(0)
+        return rows, images, lambda xy: to_frame(xy, crops)
+
     @torch.inference_mode()
     def forward(self, crops: Sequence[Crop]) -> HeatmapOutput | SimccOutput:
         """What the network gives for crops."""
@@ -161,11 +183,12 @@ class OfficialPredictor:
         xy, sure = np.full((len(boxes), k, 2), np.nan), np.full((len(boxes), k), np.nan)
 
         def work(part: slice) -> None:
-            rows, crops = self.crops(frames[part], boxes[part])
-            if crops:
-                points, score = self._decode(self.forward(crops))
-                xy[part.start + rows] = to_frame(points.cpu().numpy(), crops)
-                sure[part.start + rows] = score.cpu().numpy()
+            rows, images, back = self._ready(frames[part], boxes[part])
+            if len(rows):
+                points, score = self._decode(self._run(images))
+                into = np.ix_(part.start + rows, self._channels)
+                xy[into] = back(points.cpu().numpy())
+                sure[into] = score.cpu().numpy()
 
         self.batch_size = in_batches(len(boxes), self.batch_size, work)
         return xy, sure
@@ -179,7 +202,8 @@ class OfficialPredictor:
 
     def __call__(self, frames: Sequence[Frame]) -> Predictions:
         """Boxes, then keypoints, of n frames (H, W, 3) uint8 RGB."""
-        return predict_between(self, frames, self.detect_every)
+        with kept_on(frames) if self.crops_on_device else contextlib.nullcontext():
+            return predict_between(self, frames, self.detect_every)
 
     def bare(self, frames: Sequence[Frame]) -> Callable[[], None]:
         """The networks alone on these frames: their batches are prepared now, what is returned only runs them."""
@@ -198,13 +222,11 @@ class OfficialPredictor:
 
     def bare_pose(self, frames: Sequence[Frame], boxes: npt.NDArray[np.floating]) -> Callable[[], None]:
         """The pose network alone on N boxes (N, 4), one frame each, prepared beforehand."""
-        crops = self.crops(frames, boxes)[1]
-        images = normalise(stack(crops), self.device) if crops else None
+        images = self._ready(frames, boxes)[1]
 
         @torch.inference_mode()
         def run() -> None:
-            if images is not None:
-                for start in range(0, len(images), self.batch_size):
-                    self._run(images[start : start + self.batch_size])
+            for start in range(0, len(images), self.batch_size):
+                self._run(images[start : start + self.batch_size])
 
         return run

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8]
+Rows = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.int32]
 #: Weights are whole numbers of 1/2048.
 ONE = 2048
 
@@ -23,14 +25,8 @@ def resize_linear(image: Image, width: int, height: int) -> Image:
         four = image.astype(np.int32)
         total = four[::2, ::2] + four[1::2, ::2] + four[::2, 1::2] + four[1::2, 1::2]
         return ((total + 2) >> 2).astype(np.uint8)
-    x, part = _positions(width, w)
-    # beside the image the border column counts alone; beyond the top and bottom both rows are the border row
-    part[(x < 0) | (x >= w - 1)] = 0
-    x = np.clip(x, 0, w - 1)
-    left, right = _weights(part)
-    y, part = _positions(height, h)
-    upper, lower = _weights(part)
-    above, below = np.clip(y, 0, h - 1), np.clip(y + 1, 0, h - 1)
+    x, right_of, left, right = columns(width, w)
+    above, below, upper, lower = rows(height, h)
     used, row = np.unique(np.concatenate([above, below]), return_inverse=True)
     # four bytes per pixel: numbers of 32 bits are gathered several times faster than three bytes
     source = image if len(used) == h else image[used]
@@ -39,19 +35,34 @@ def resize_linear(image: Image, width: int, height: int) -> Image:
         four[..., channel] = source[..., channel]
     four[..., 3] = 0
     whole = four.view(np.uint32)[..., 0]
-    rows = _bytes(whole.take(x, 1)) * np.repeat(left, 4)
-    rows += _bytes(whole.take(np.minimum(x + 1, w - 1), 1)) * np.repeat(right, 4)
-    rows >>= 4
-    top = rows.take(row[:height], 0)
+    lines = _bytes(whole.take(x, 1)) * np.repeat(left, 4)
+    lines += _bytes(whole.take(right_of, 1)) * np.repeat(right, 4)
+    lines >>= 4
+    top = lines.take(row[:height], 0)
     top *= upper[:, None]
     top >>= 16
-    bottom = rows.take(row[height:], 0)
+    bottom = lines.take(row[height:], 0)
     bottom *= lower[:, None]
     bottom >>= 16
     top += bottom
     top += 2
     top >>= 2
     return top.astype(np.uint8).reshape(height, width, 4)[..., :3]
+
+
+def columns(outputs: int, inputs: int) -> tuple[Rows, Rows, Weights, Weights]:
+    """For every output column the two input columns, and their weights (whole numbers of 1/2048)."""
+    x, part = _positions(outputs, inputs)
+    # beside the image the border column counts alone
+    part[(x < 0) | (x >= inputs - 1)] = 0
+    x = np.clip(x, 0, inputs - 1)
+    return (x, np.minimum(x + 1, inputs - 1), *_weights(part))
+
+
+def rows(outputs: int, inputs: int) -> tuple[Rows, Rows, Weights, Weights]:
+    """The same for rows: beyond the top and bottom both are the border row."""
+    y, part = _positions(outputs, inputs)
+    return (np.clip(y, 0, inputs - 1), np.clip(y + 1, 0, inputs - 1), *_weights(part))
 
 
 def _bytes(pixels: npt.NDArray[np.uint32]) -> npt.NDArray[np.int32]:
