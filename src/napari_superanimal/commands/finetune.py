@@ -43,6 +43,8 @@ examples:
 
 #: Free space that weights and checkpoints may take.
 NEEDED_BYTES = 200_000_000
+#: SuperAnimal's networks are larger: weights, their average and the optimiser's two copies.
+NEEDED_BYTES_OFFICIAL = 1_200_000_000
 STEPS = 600
 
 
@@ -124,13 +126,20 @@ def share(text: str) -> float:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Fine-tune, or compare fine-tunings."""
+    from napari_superanimal.jobs.fetch import ensure_here, refuse_detector_as_model
     from napari_superanimal.jobs.labels import read_labels
     from napari_superanimal.jobs.outputs import check_folder
     from napari_superanimal.models.zoo import find_model
 
     model = find_model(args.model)
+    refuse_detector_as_model(model)
     poses = read_labels(args.dataset)
-    check_folder(args.out, NEEDED_BYTES)
+    check_folder(args.out, NEEDED_BYTES_OFFICIAL if model.official else NEEDED_BYTES)
+    if not model.here:
+        if not args.progress_lines:
+            hint(f"licence of the weights: {model.card.licence}")
+        with training_progress(args) as (report, token):
+            model = ensure_here(model, on_progress=report, token=token)
     if not args.progress_lines:
         hint(f"{len(poses)} labelled images; starting from {model.card.name}")
     table = table_of(args, poses, model)
@@ -142,7 +151,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _finetune(
     args: argparse.Namespace, poses: Poses, model: ModelRef, table: ConversionTable | None
 ) -> dict[str, Any]:
-    from napari_superanimal.models.load import load_model
+    from napari_superanimal.models.trainable import load_trainable
     from napari_superanimal.models.zoo import find_model
     from napari_superanimal.training.distributed import is_main, own_folder, together
     from napari_superanimal.training.finetune import finetune
@@ -156,7 +165,7 @@ def _finetune(
         with own_folder(args.out) as out, training_progress(args) as (report, token):
             folder = finetune(
                 poses,
-                load_model(model),
+                load_trainable(model),
                 mode=args.mode,
                 out=out,
                 name=args.out.resolve().name,
@@ -204,6 +213,8 @@ def told_of(metrics: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
         lines.append(f"the other keypoints: {100 * kept:.0f} % found as before on held-back images")
     if lost := metrics.get("forgotten"):
         lines.append(f"no longer predicted: {', '.join(lost)}")
+    if kept_because := recipe.get("detector", {}).get("kept"):
+        lines.append(f"its detector is the starting model's, unchanged: {kept_because}")
     return lines
 
 
@@ -240,7 +251,7 @@ def trials_of(args: argparse.Namespace, poses: Poses, model: ModelRef, table: Co
     from napari_superanimal.jobs.labels import read_labels
     from napari_superanimal.jobs.trials import prepare
     from napari_superanimal.keypoints import KeypointSpace, table_for
-    from napari_superanimal.models.load import load_model
+    from napari_superanimal.models.trainable import load_trainable
 
     others = None
     if args.others:
@@ -248,7 +259,7 @@ def trials_of(args: argparse.Namespace, poses: Poses, model: ModelRef, table: Co
         labels = read_labels(path)
         space = KeypointSpace.from_json(model.card.space)
         others = labels, table_for(labels.keypoints, space, name or None, path=path)
-    return prepare(poses, load_model(model), table, test=args.test, others=others)
+    return prepare(poses, load_trainable(model), table, test=args.test, others=others)
 
 
 def table_of(args: argparse.Namespace, poses: Poses, model: ModelRef) -> ConversionTable | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_superanimal.errors import UserError
@@ -12,6 +14,7 @@ from napari_superanimal.models.zoo import ModelRef, detector_of
 if TYPE_CHECKING:
     from napari_superanimal.inference.frame_predictor import FramePredictor
     from napari_superanimal.inference.official.detect import BoxFinder
+    from napari_superanimal.models.trainable import TrainableModel
 
 
 def build_predictor(
@@ -68,14 +71,43 @@ def build_predictor(
         return Predictor(loaded, detector=source, flip=flip, **settings)
 
     from napari_superanimal.inference.official.predictor import OfficialPredictor
-    from napari_superanimal.models.official.load import load_pose
+    from napari_superanimal.models.official.load import detector_release, load_pose
 
     pose = load_pose(model)
+    if detector == OWN_DETECTOR and detector_release(model) is not None:
+        detector = model
     if not isinstance(detector, ModelRef):
         return OfficialPredictor(pose, detector=WHOLE_FRAME, flip=flip, reference=reference, **settings)
     own = detector.official
     finder: Any = _finder(detector, device, reference) if own else Predictor(load_model(detector), **settings)
     return OfficialPredictor(pose, detector=finder, flip=flip, reference=reference, **settings)
+
+
+def predictor_of(
+    model: TrainableModel, *, max_individuals: int = 1, whole_frame: bool = False
+) -> FramePredictor:
+    """A loaded model on the CPU, exactly as it predicts; the model itself stays as it is.
+
+    Parameters
+    ----------
+    whole_frame : bool
+        Leave its detector out. So are models without one.
+    """
+    from napari_superanimal.models.load import LoadedModel
+
+    settings: dict[str, Any] = {"max_individuals": max_individuals, "device": "cpu"}
+    alone = whole_frame or model.detector is None
+    if isinstance(model, LoadedModel):
+        return Predictor(model, detector=WHOLE_FRAME if alone else OWN_DETECTOR, **settings)
+
+    from napari_superanimal.inference.official.detect import BoxFinder
+    from napari_superanimal.inference.official.predictor import OfficialPredictor
+
+    mine = replace(model, network=copy.deepcopy(model.network))
+    if whole_frame or model.detector is None:
+        return OfficialPredictor(mine, detector=WHOLE_FRAME, **settings)
+    finder = replace(model.detector, network=copy.deepcopy(model.detector.network))
+    return OfficialPredictor(mine, detector=BoxFinder(finder, pick_device("cpu")), **settings)
 
 
 def _finder(detector: ModelRef, device: str, reference: bool) -> BoxFinder:

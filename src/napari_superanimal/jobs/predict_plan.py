@@ -13,7 +13,7 @@ from napari_superanimal.jobs.frames import ImageFrames
 from napari_superanimal.jobs.outputs import check_folder, check_new, file_safe
 from napari_superanimal.jobs.reference import boxes_path
 from napari_superanimal.jobs.resume import unfinished
-from napari_superanimal.models.official.catalogue import scorer
+from napari_superanimal.models.official.catalogue import release_of_card, scorer
 from napari_superanimal.models.zoo import ModelRef, detector_of, find_model
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def find_detector(detector: str | Path, model: ModelRef) -> ModelRef | str:
         return WHOLE_FRAME
     if str(detector) == OWN_DETECTOR:
         return detector_of(model) or OWN_DETECTOR
-    return find_model(detector, dataset=model.card.space_name if model.official else "")
+    return find_model(detector, dataset=release_of_card(model.card).dataset if model.official else "")
 
 
 class BrokenInput(UserError):

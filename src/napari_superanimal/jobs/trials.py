@@ -11,10 +11,11 @@ import numpy.typing as npt
 from napari_superanimal.errors import UserError
 from napari_superanimal.evaluation.evaluate import evaluate_predictions
 from napari_superanimal.evaluation.run import output_keypoints, predict_images
-from napari_superanimal.inference.predictor import Predictor
+from napari_superanimal.inference.build import predictor_of
 from napari_superanimal.keypoints import identity_table, read_table
 from napari_superanimal.keypoints.table import SIDE
-from napari_superanimal.models.load import LoadedModel, load_model
+from napari_superanimal.models.load import LoadedModel
+from napari_superanimal.models.trainable import TrainableModel, load_trainable
 from napari_superanimal.poses import UNLABELLED, Poses, project, with_boxes
 from napari_superanimal.poses.choose import images_matching
 from napari_superanimal.training.finetune import SURE, TABLE_FILE, finetune
@@ -25,6 +26,7 @@ from napari_superanimal.training.vocabulary import origin
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from napari_superanimal.inference.frame_predictor import FramePredictor
     from napari_superanimal.jobs.progress import CancelToken, ProgressCallback
     from napari_superanimal.keypoints import ConversionTable
 
@@ -39,7 +41,7 @@ class Trials:
 
     Attributes
     ----------
-    model : LoadedModel
+    model : LoadedModel or OfficialPose
         The model to start from.
     table : ConversionTable or None
         User's keypoint -> keypoint of the model's space.
@@ -56,7 +58,7 @@ class Trials:
         Labels rather than predictions.
     """
 
-    model: LoadedModel
+    model: TrainableModel
     table: ConversionTable | None
     training: Poses
     test: Poses
@@ -68,7 +70,7 @@ class Trials:
 
 def prepare(
     poses: Poses,
-    model: LoadedModel,
+    model: TrainableModel,
     table: ConversionTable | None,
     *,
     test: str = "",
@@ -130,7 +132,7 @@ def keep_only(poses: Poses, names: tuple[str, ...]) -> Poses:
 
 def _sure_predictions(trials: Trials) -> Poses:
     """What the starting model is sure of on the test images, inside the labelled boxes."""
-    predictor = Predictor(trials.model, detector="whole-frame", device="cpu")
+    predictor = predictor_of(trials.model, whole_frame=True)
     seen = predict_images(with_boxes(trials.test), predictor, boxes="labels")
     sure = np.nan_to_num(seen.likelihood) >= THRESHOLD
     return replace(seen, xy=np.where(sure[..., None], seen.xy, np.nan))
@@ -170,10 +172,15 @@ def run_one(
         **(options or {}),
     )
     table = read_table(folder / TABLE_FILE) if (folder / TABLE_FILE).is_file() else None
-    return {"mode": mode, "seed": seed, "frames": len(poses), **measure(trials, load_model(folder), table)}
+    return {
+        "mode": mode,
+        "seed": seed,
+        "frames": len(poses),
+        **measure(trials, load_trainable(folder), table),
+    }
 
 
-def measure(trials: Trials, model: LoadedModel, table: ConversionTable | None) -> dict[str, Any]:
+def measure(trials: Trials, model: TrainableModel, table: ConversionTable | None) -> dict[str, Any]:
     """Figures of a model on the user's keypoints and on the others.
 
     ``error_px`` and ``pck`` are those of keypoints that the starting model knows, too, so that all models are judged
@@ -187,7 +194,9 @@ def measure(trials: Trials, model: LoadedModel, table: ConversionTable | None) -
     table : ConversionTable or None
         User's keypoint -> keypoint of `model`'s space; None where they have the same names.
     """
-    predictor = Predictor(replace(model, calibration={}), detector="whole-frame", device="cpu")
+    if isinstance(model, LoadedModel):
+        model = replace(model, calibration={})
+    predictor = predictor_of(model, whole_frame=True)
     space = predictor.space
     table = table or identity_table(trials.test.keypoints, space)
     out: dict[str, Any] = {"error_px": None, "pck": None, "new_error_px": None, "errors_px": []}
@@ -213,7 +222,7 @@ def _mean(values: npt.NDArray[np.float64]) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def forgetting(reference: Poses, others: tuple[str, ...], predictor: Predictor) -> dict[str, Any]:
+def forgetting(reference: Poses, others: tuple[str, ...], predictor: FramePredictor) -> dict[str, Any]:
     """What a model still knows of keypoints that its last labels lacked.
 
     Returns

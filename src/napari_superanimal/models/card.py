@@ -64,7 +64,8 @@ class ModelCard:
     sha256 : dict
         File name to checksum.
     official : str
-        The released SuperAnimal network that the weights belong to; empty for models made here.
+        The released SuperAnimal network that the weights belong to, or that they were fine-tuned from: it says how
+        crops are made and keypoints decoded. Empty for models of ours.
     source : dict
         Where converted weights came from: ``repository`` and ``revision``, ``file``, its ``sha256``, ``epoch``.
     """
@@ -135,6 +136,7 @@ class ModelCard:
                 "Weights converted from",
                 ", ".join(f"{k} {v}" for k, v in self.source.items() if v is not None),
             ),
+            ("Network, crops and decoding of", self.official if self.parent else ""),
             ("Fine-tuned from", self.parent),
             ("Made", self.created),
         ]

@@ -57,8 +57,8 @@ def load_model(model: str | Path | ModelRef) -> LoadedModel:
     card = ref.card
     if ref.official:
         raise UserError(
-            f"{card.name} is one of SuperAnimal's own networks, which predict but cannot be trained on from here",
-            remedy="start from a shipped model or one of yours",
+            f"{card.name} is a network of SuperAnimal's, which cannot be trained on without labels",
+            remedy="fine-tune it on labels (superanimal finetune), or start from a shipped model",
         )
     try:
         space = KeypointSpace.from_json(card.space)

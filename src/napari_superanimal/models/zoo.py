@@ -41,7 +41,7 @@ class ModelRef:
 
     @property
     def official(self) -> bool:
-        """One of the released SuperAnimal networks."""
+        """One of the released SuperAnimal networks, or fine-tuned from one."""
         return bool(self.card.official)
 
     @property
@@ -117,7 +117,7 @@ def official_model(release: Release) -> ModelRef:
     if not (folder / CARD_FILE).is_file():
         return ModelRef(card_of(release), folder)
     card = read_card(folder)
-    if card.official != release.name:
+    if card.official != release.name or card.parent:
         raise UserError(
             f"a model of yours has the name of SuperAnimal's {release.name}",
             path=folder,
@@ -186,6 +186,12 @@ def import_model(folder: Path, *, overwrite: bool = False) -> ModelRef:
     if any(ref.card.name == card.name and ref.shipped for ref in list_models()):
         raise UserError(
             f"{card.name!r} is the name of a model that comes with the package",
+            path=folder,
+            remedy="give the model another name in its card.json",
+        )
+    if card.parent and find_release(card.name) is not None:
+        raise UserError(
+            f"{card.name!r} is the name of a model of SuperAnimal's",
             path=folder,
             remedy="give the model another name in its card.json",
         )

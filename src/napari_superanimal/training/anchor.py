@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from napari_superanimal.training.channels import MINI_ROWS, ChannelRows
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from napari_superanimal.models.networks import PoseNet
+    from torch import nn
 
 #: Stops on the way, as shares of it.
 STOPS = (0.25, 0.5, 0.75)
@@ -27,11 +29,12 @@ AS_GOOD = 1.03
 
 def no_further_than_needed(
     start: dict[str, Tensor],
-    trained: PoseNet,
+    trained: nn.Module,
     new: Sequence[int],
-    error: Callable[[PoseNet], float] | None,
+    error: Callable[[nn.Module], float] | None,
     stops: Sequence[float] = STOPS,
-) -> tuple[PoseNet, float]:
+    rows: Sequence[ChannelRows] = MINI_ROWS,
+) -> tuple[nn.Module, float]:
     """The network at the first stop that is as good as the trained one, and how far on the way it lies, 0..1.
 
     Parameters
@@ -42,28 +45,34 @@ def no_further_than_needed(
         Channels that the old model never had: theirs are always the trained weights.
     error : callable or None
         Of a network on labels that it was not trained on. None, or not finite, where there are none: that ends at 1.
+    rows : sequence of ChannelRows
+        Which weights belong to single channels.
     """
     aim = math.nan if error is None else error(trained)
     if error is None or not math.isfinite(aim):
         return trained, 1.0
     for share in stops:
-        network = between(start, trained, share, new)
+        network = between(start, trained, share, new, rows)
         if error(network) <= AS_GOOD * aim:
             return network, share
     return trained, 1.0
 
 
 @torch.no_grad()
-def between(start: dict[str, Tensor], trained: PoseNet, share: float, new: Sequence[int]) -> PoseNet:
+def between(
+    start: dict[str, Tensor],
+    trained: nn.Module,
+    share: float,
+    new: Sequence[int],
+    rows: Sequence[ChannelRows] = MINI_ROWS,
+) -> nn.Module:
     """A network whose weights lie at `share` of the way from `start` to `trained`."""
     network = copy.deepcopy(trained).eval()
-    ends = trained.state_dict()
-    for name, value in network.state_dict().items():
+    weights, ends = network.state_dict(), trained.state_dict()
+    for name, value in weights.items():
         if value.dtype.is_floating_point:
             value.copy_(torch.lerp(start[name], ends[name], share))
-    for layer, width in (("heatmaps", 1), ("offsets", 2)):
+    for each in rows:
         for k in new:
-            rows = slice(width * k, width * (k + 1))
-            for part in ("weight", "bias"):
-                network.state_dict()[f"{layer}.{part}"][rows] = ends[f"{layer}.{part}"][rows]
+            each.of(weights, k).copy_(each.of(ends, k))
     return network

@@ -19,8 +19,10 @@ from napari_superanimal.training.samples import FrameReader, gather_image_sample
 from napari_superanimal.training.train import DETECTOR_CHECKPOINT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from napari_superanimal.inference.frame_predictor import Boxes, Frame
     from napari_superanimal.jobs.progress import CancelToken, Progress, ProgressCallback
     from napari_superanimal.models.load import LoadedModel
 
@@ -76,7 +78,10 @@ def update_detector(
     torch.manual_seed(seed)
     network = DetectorNet(old.config)
     network.load_state_dict(old.state_dict())
-    images = gather_image_samples(with_other_animals(boxed, model, reader), input_size=size, reader=reader)
+    finder = Predictor(model, max_individuals=2 * len(boxed.individuals) + 2, device="cpu")
+    sure = max(0.5, threshold)
+    everybody = with_other_animals(boxed, lambda frame: finder.detect([frame])[0], sure, reader)
+    images = gather_image_samples(everybody, input_size=size, reader=reader)
     trained = run(
         network,
         detector_batches(images, old.config, Augmentation(turning, 1.3, 0.1, True, 0.7), 8),
@@ -91,17 +96,25 @@ def update_detector(
     return trained, {**figures, "trained": True}
 
 
-def with_other_animals(labels: Poses, model: LoadedModel, reader: FrameReader) -> Poses:
+def with_other_animals(
+    labels: Poses, detect: Callable[[Frame], Boxes], threshold: float, reader: FrameReader
+) -> Poses:
     """`labels` and, as boxes without keypoints, animals that the old detector sees beside the labelled ones.
 
     Who labels one animal of several does not say that the others are background.
+
+    Parameters
+    ----------
+    detect : callable
+        The old detector: boxes and scores of a frame.
+    threshold : float
+        Lowest score of a box that is believed.
     """
-    finder = Predictor(model, max_individuals=2 * len(labels.individuals) + 2, device="cpu")
     extra: list[npt.NDArray[Any]] = []
     for row in range(len(labels)):
-        seen, scores = finder.detect([reader(labels, row)])[0]
+        seen, scores = detect(reader(labels, row))
         known = labels.boxes[row][np.isfinite(labels.boxes[row]).all(-1)]
-        sure = scores >= max(0.5, model.card.detector_threshold)
+        sure = scores >= threshold
         alone = box_iou(np.asarray(seen, np.float64), known).max(-1, initial=0.0) <= APART
         middle = (seen[:, :2] + seen[:, 2:] / 2)[:, None]
         inside = ((middle > known[:, :2]) & (middle < known[:, :2] + known[:, 2:])).all(-1).any(-1)

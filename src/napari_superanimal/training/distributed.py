@@ -130,7 +130,7 @@ class Shard(nn.Module):
         rows[: len(mine)] = mine
         with _counting(len(mine)):
             out = self.network(rows.contiguous(memory_format=torch.channels_last))
-        return type(out)(*(_Gather.apply(part.float())[:size] for part in out))
+        return type(out)(*(None if part is None else _Gather.apply(part.float())[:size] for part in out))
 
 
 class _Gather(torch.autograd.Function):

@@ -17,15 +17,21 @@ from napari_superanimal.jobs.progress import CancelToken, Progress, ProgressCall
 from napari_superanimal.keypoints import write_table
 from napari_superanimal.models.card import ModelCard
 from napari_superanimal.models.load import LoadedModel, save_model
-from napari_superanimal.models.networks import PoseNet, reset_head
+from napari_superanimal.models.networks import DetectorNet, PoseNet, reset_head
+from napari_superanimal.models.official.catalogue import OWN_RELEASE
+from napari_superanimal.models.official.load import OfficialPose
+from napari_superanimal.models.official.tuned import save_tuned
 from napari_superanimal.poses import UNLABELLED
 from napari_superanimal.training import distributed
 from napari_superanimal.training.anchor import no_further_than_needed
 from napari_superanimal.training.augment import mild, turning
+from napari_superanimal.training.channels import take_over_channels
 from napari_superanimal.training.detector_update import update_detector
+from napari_superanimal.training.head import Head, head_of
 from napari_superanimal.training.loop import LoopConfig, run
 from napari_superanimal.training.modes import MODES
-from napari_superanimal.training.pose_stage import pose_batches, predict_samples
+from napari_superanimal.training.official_detector import update_released
+from napari_superanimal.training.pose_stage import Batch, draw_batches
 from napari_superanimal.training.rehearsal import Rehearsal
 from napari_superanimal.training.replay import THRESHOLD
 from napari_superanimal.training.samples import FrameReader, PoseSamples, pick, read_image
@@ -38,11 +44,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from torch import Tensor
+
     from napari_superanimal.keypoints import ConversionTable
+    from napari_superanimal.models.trainable import TrainableModel
     from napari_superanimal.poses import Poses
 
-#: Peak learning rate by mode.
-LEARNING_RATE = {"replay": 7e-4, "naive": 7e-4, "backbone": 7e-4, "scratch": 2e-3}
 #: What the user's names became, in the folder of a model that kept the old ones.
 TABLE_FILE = "table.csv"
 #: A keypoint that the starting model was sure of is kept if the new model finds it with this confidence ...
@@ -53,7 +60,7 @@ KEPT_WITHIN = 0.1
 
 def finetune(
     poses: Poses,
-    model: LoadedModel,
+    model: TrainableModel,
     *,
     mode: str,
     out: Path,
@@ -80,8 +87,8 @@ def finetune(
     ----------
     poses : Poses
         Labelled images under the user's own keypoint names.
-    model : LoadedModel
-        The model to start from.
+    model : LoadedModel or OfficialPose
+        The model to start from, of either family.
     mode : {"replay", "naive", "backbone", "scratch"}
         "replay" keeps the model's keypoints and adds those that it never knew; the others give a model of the
         user's keypoints, from all weights of the channels that the table maps, from all but the head, or from
@@ -114,7 +121,7 @@ def finetune(
     require_empty(out, resume)
     tell = on_progress or (lambda _: None)
     poses = labelled_part(poses, 2 if hold_out else 1)
-    config = model.pose.config
+    head = head_of(model)
     tell(Progress(0, steps, message="reading labelled images"))
     if mode == "replay":
         task = replay_task(poses, model, table, replay_threshold, absent, reader, on_progress, token)
@@ -139,7 +146,7 @@ def finetune(
 
     # what starts anew starts the same for the same seed
     torch.manual_seed(seed)
-    network = PoseNet(config, len(task.channels))
+    network = head.build(len(task.channels))
     if mode != "scratch":
         take_over(network, model, task.come_from)
     start = {k: v.clone() for k, v in network.state_dict().items()}
@@ -152,40 +159,53 @@ def finetune(
     loop = LoopConfig(
         steps=steps,
         batch_size=batch_size,
-        learning_rate=LEARNING_RATE[mode],
+        learning_rate=head.rates[mode],
         average=0.99,
         validate_every=max(10, min(100, steps // 10)),
         seed=seed,
         accumulate=accumulate,
-        frozen_statistics=mode in ("replay", "naive"),
+        frozen_statistics=mode in ("replay", "naive") or (head.keeps_statistics and mode != "scratch"),
     )
+
+    def learn(network: nn.Module, batch: Batch) -> Tensor:
+        return head.loss(network, batch, rehearsal)
+
     pose = run(
         network,
-        pose_batches(trained, config, augmentation, batch_size, swap=swap, rehearsal=rehearsal),
+        draw_batches(
+            trained,
+            head.size,
+            augmentation,
+            batch_size,
+            learn,
+            swap=swap,
+            asked=None if rehearsal is None else rehearsal.asked,
+        ),
         loop,
-        validate=(lambda net: validation_error(net, check, symmetry)) if hold_out else None,
+        validate=(lambda net: validation_error(head, net, check, symmetry)) if hold_out else None,
         checkpoint=out / POSE_CHECKPOINT,
         resume=resume,
         on_progress=tell,
         token=token,
         message="fine-tuning",
     )
-    assert isinstance(pose, PoseNet)
     gone = 1.0
     if mode == "replay":
         pose, gone = no_further_than_needed(
             start,
             pose,
             [i for i, k in enumerate(task.come_from) if k is None],
-            (lambda net: validation_error(net, check, symmetry).get("val_error_px", float("nan")))
+            (lambda net: validation_error(head, net, check, symmetry).get("val_error_px", float("nan")))
             if hold_out
             else None,
+            rows=head.rows,
         )
-    detector = model.detector
+    detector: nn.Module | None = model.detector if isinstance(model.detector, DetectorNet) else None
     found: dict[str, Any] = {}
     if train_detector:
-        detector, found = update_detector(
-            model,
+        update = update_detector if isinstance(model, LoadedModel) else update_released
+        detector, found = update(
+            model,  # type: ignore[arg-type]
             task.labels.take(np.unique(trained.rows[:, 0])),
             out,
             steps=max(1, steps // 3),
@@ -210,19 +230,43 @@ def finetune(
     }
     metrics: dict[str, Any] = {}
     if hold_out:
-        measured = validation_error(pose, check, symmetry)
+        measured = validation_error(head, pose, check, symmetry)
         metrics = {f"validation {k}": round(v, 4) for k, v in measured.items()}
-        metrics |= memory(pose, model, task, held, human, symmetry)
+        metrics |= memory(head, pose, model, task, held, human, symmetry)
     card = _card(name or out.name, model, task, len(poses), recipe, metrics)
-    save_model(card, pose, detector, out)
+    _save(card, model, pose, detector, out)
     if task.table is not None and distributed.is_main():
         write_table(task.table, out / TABLE_FILE)
     return out
 
 
+def _save(
+    card: ModelCard, model: TrainableModel, pose: nn.Module, detector: nn.Module | None, out: Path
+) -> None:
+    """Write the new model's folder, of the family of the model that it comes from."""
+    if isinstance(model, LoadedModel):
+        assert isinstance(pose, PoseNet)
+        assert detector is None or isinstance(detector, DetectorNet)
+        save_model(card, pose, detector, out)
+        return
+    if detector is None and OWN_RELEASE in card.detector:
+        # the starting model has a detector of its own, which goes along
+        assert model.detector is not None
+        detector = model.detector.network
+    elif detector is not None:
+        assert model.detector is not None
+        name = model.detector.card
+        released = name.detector.get(OWN_RELEASE) or name.official
+        card = replace(
+            card, detector={"architecture": model.detector.network.architecture, OWN_RELEASE: released}
+        )
+    save_tuned(card, pose, detector, out)
+
+
 def memory(
-    network: PoseNet,
-    model: LoadedModel,
+    head: Head,
+    network: nn.Module,
+    model: TrainableModel,
     task: Task,
     held: PoseSamples,
     human: npt.NDArray[np.bool_],
@@ -236,7 +280,7 @@ def memory(
     if task.counts is None:
         lost = others(model.card, task.mapped)
         return {"forgotten": list(lost)} if lost else {}
-    at, confidence, _, truth = predict_samples(network, held, symmetry)
+    at, confidence, truth = head.predict(network, held, symmetry)
     filled = ~human & (held.visibility > 0) & np.isfinite(truth).all(-1)
     if not filled.any():
         return {}
@@ -245,7 +289,7 @@ def memory(
 
 
 def _card(
-    name: str, model: LoadedModel, task: Task, images: int, recipe: dict[str, Any], metrics: dict[str, Any]
+    name: str, model: TrainableModel, task: Task, images: int, recipe: dict[str, Any], metrics: dict[str, Any]
 ) -> ModelCard:
     old = model.card
     summary = f"Fine-tuned ({recipe['mode']}) from {old.name} on {images} labelled images of the user's own."
@@ -254,6 +298,8 @@ def _card(
             f" Memory replay: {task.counts.pseudo} keypoints that were not labelled were filled in by {old.name} "
             f"where its likelihood was at least {task.counts.threshold:g}."
         )
+    not_for = "Recordings that differ from the labelled ones, until checked there."
+    official = isinstance(model, OfficialPose)
     return ModelCard(
         name=name,
         title=f"{name} (fine-tuned)",
@@ -262,41 +308,44 @@ def _card(
         keypoints=task.channels,
         species=old.species,
         view=old.view,
-        licence="the user's own labels; the starting weights: " + old.licence,
-        not_for="Recordings that differ from the labelled ones, until checked there.",
+        licence="the user's own labels; the starting weights: " + _starting(old.licence),
+        not_for=f"{_starting(old.not_for)}. {not_for}" if official else not_for,
         trained_on=({"name": "user's labels", "images": images, "licence": "the user's", "source": ""},),
-        pose=model.pose.config.to_json(),
+        pose=old.pose,
         detector=old.detector,
         context=old.context,
         side_canonical=task.canonical,
         flip=old.flip,
-        threshold=0.5,
+        threshold=old.threshold if official else 0.5,
         detector_threshold=old.detector_threshold,
         metrics=metrics,
         parent=old.name,
         created=datetime.date.today().isoformat(),
-        recipe=recipe,
+        recipe={**recipe, "starting weights": old.sha256} if official else recipe,
+        official=old.official,
     )
 
 
+def _starting(text: str) -> str:
+    """A card's words on its weights without what an earlier fine-tuning put around them."""
+    text = text.split("the starting weights: ")[-1]
+    return text.split(". Recordings that differ")[0]
+
+
 @torch.no_grad()
-def take_over(network: PoseNet, model: LoadedModel, channels: Sequence[str | None]) -> None:
-    """Fill a network with a model's weights; channels without an origin start anew."""
-    old = model.pose
-    network.trunk.load_state_dict(old.trunk.state_dict())
-    network.mix.load_state_dict(old.mix.state_dict())
-    reset_head(network.heatmaps, network.offsets)
+def take_over(network: nn.Module, model: TrainableModel, channels: Sequence[str | None]) -> None:
+    """Fill a fresh network with a model's weights; channels without an origin start anew."""
+    if isinstance(network, PoseNet):
+        reset_head(network.heatmaps, network.offsets)
+    head = head_of(model)
     order = {k: i for i, k in enumerate(model.card.keypoints)}
-    for i, name in enumerate(channels):
-        if name is None:
-            continue
-        j = order[name]
-        for new, known, width in ((network.heatmaps, old.heatmaps, 1), (network.offsets, old.offsets, 2)):
-            to, come = slice(width * i, width * (i + 1)), slice(width * j, width * (j + 1))
-            new.weight[to] = known.weight[come]
-            assert new.bias is not None
-            assert known.bias is not None
-            new.bias[to] = known.bias[come]
+    take_over_channels(
+        network,
+        model.pose,
+        [None if name is None else order[name] for name in channels],
+        head.rows,
+        head.shared,
+    )
 
 
 def split(samples: PoseSamples, share: float) -> tuple[PoseSamples, PoseSamples]:
@@ -307,9 +356,10 @@ def split(samples: PoseSamples, share: float) -> tuple[PoseSamples, PoseSamples]
     return pick(samples, np.flatnonzero(~held)), pick(samples, np.flatnonzero(held))
 
 
-def validation_error(network: nn.Module, held: PoseSamples, symmetry: Symmetry) -> dict[str, float]:
+def validation_error(
+    head: Head, network: nn.Module, held: PoseSamples, symmetry: Symmetry
+) -> dict[str, float]:
     """Mean error in pixels of the user's frames on the held-out images."""
-    assert isinstance(network, PoseNet)
-    at, _, _, truth = predict_samples(network, held, symmetry)
+    at, _, truth = head.predict(network, held, symmetry)
     error = np.linalg.norm(at - truth, axis=-1) * held.pixel[:, None]
     return {"val_error_px": float(np.nanmean(error))} if np.isfinite(error).any() else {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +23,91 @@ from napari_superanimal.training.scenery import warp_into_scenes
 from napari_superanimal.training.targets import keypoint_targets, pose_loss
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from napari_superanimal.training.rehearsal import Rehearsal
     from napari_superanimal.training.samples import PoseSamples
     from napari_superanimal.training.scenery import Scenery
+
+
+class Batch(NamedTuple):
+    """Crops as they are learned from, augmented.
+
+    images : (N, 3, S, S) float32 0..255
+    points : (N, K, 2) px of these crops, NaN where missing
+    codes : (N, K) visibility; -1 weighs nothing
+    asked : (N, K) bool, keypoints that nobody labelled, nor declared absent; None where nothing is rehearsed
+    pixel : (N,) px of the frame per px of the stored crop
+    """
+
+    images: Tensor
+    points: Tensor
+    codes: Tensor
+    asked: Tensor | None
+    pixel: Tensor
+
+
+#: Gives the loss of a batch, with gradients to the network.
+Learn = Callable[[nn.Module, Batch], Tensor]
+
+
+def draw_batches(
+    samples: PoseSamples,
+    size: int,
+    augmentation: Augmentation,
+    batch_size: int,
+    learn: Learn,
+    *,
+    swap: npt.NDArray[np.int64] | None,
+    masking: bool = True,
+    scenery: Scenery | None = None,
+    asked: npt.NDArray[np.bool_] | None = None,
+) -> Callable[[nn.Module, np.random.Generator], Tensor]:
+    """A function that draws a batch and gives its loss, for any kind of pose network.
+
+    Parameters
+    ----------
+    size : int
+        Side of the crops that are learned from, px.
+    learn : callable
+        What the network at hand makes of a batch.
+    swap, masking, scenery
+        As for `pose_batches`.
+    asked : (N, K) bool, optional
+        As in `Rehearsal`.
+    """
+    weight = samples.weight.astype(np.float64)
+    chance = weight / weight.sum()
+    crops = samples.crops
+    xy = torch.from_numpy(samples.xy)
+    pixel = torch.from_numpy(samples.pixel)
+    visibility = torch.from_numpy(samples.visibility.astype(np.int64))
+    if not masking:
+        visibility = visibility.clamp_min(0)
+    open_ones = None if asked is None else torch.from_numpy(asked)
+    exchange = None if swap is None else torch.from_numpy(np.asarray(swap))
+    room = crops.shape[-1]
+
+    def loss(network: nn.Module, rng: np.random.Generator) -> Tensor:
+        index = torch.from_numpy(rng.choice(len(crops), batch_size, p=chance))
+        affines = draw_affines(batch_size, size, augmentation, rng)
+        if not augmentation.changes_scene or scenery is None or samples.silhouettes is None:
+            images = warp_images(crops[index], affines, size)
+        else:
+            cut_out = samples.silhouettes[index]
+            images = warp_into_scenes(crops[index], cut_out, scenery, affines, size, augmentation, rng)
+        points = warp_points(xy[index], affines, room, size)
+        codes = visibility[index]
+        open_here = None if open_ones is None else open_ones[index]
+        if exchange is not None:
+            mirrored = affines.mirrored[:, None]
+            codes = torch.where(mirrored, codes[:, exchange], codes)
+            points = torch.where(mirrored[..., None], points[:, exchange], points)
+            open_here = (
+                None if open_here is None else torch.where(mirrored, open_here[:, exchange], open_here)
+            )
+        images = photometric(images, augmentation.photometric, rng)
+        return learn(network, Batch(images, points, codes, open_here, pixel[index]))
+
+    return loss
 
 
 def pose_batches(
@@ -41,7 +122,7 @@ def pose_batches(
     precision: str = "fp32",
     rehearsal: Rehearsal | None = None,
 ) -> Callable[[nn.Module, np.random.Generator], Tensor]:
-    """A function that draws a batch and gives its loss.
+    """A function that draws a batch and gives its loss, for a `PoseNet`.
 
     Parameters
     ----------
@@ -56,52 +137,45 @@ def pose_batches(
     rehearsal : Rehearsal or None
         Keypoints that nobody labelled are learned as the starting model sees them in the crop at hand.
     """
-    weight = samples.weight.astype(np.float64)
-    chance = weight / weight.sum()
-    crops = samples.crops
-    xy = torch.from_numpy(samples.xy)
-    visibility = torch.from_numpy(samples.visibility.astype(np.int64))
-    if not masking:
-        visibility = visibility.clamp_min(0)
-    open_ones = None if rehearsal is None else torch.from_numpy(rehearsal.asked)
-    exchange = None if swap is None else torch.from_numpy(np.asarray(swap))
-    size = crops.shape[-1]
 
-    def loss(network: nn.Module, rng: np.random.Generator) -> Tensor:
-        index = torch.from_numpy(rng.choice(len(crops), batch_size, p=chance))
-        affines = draw_affines(batch_size, config.input_size, augmentation, rng)
-        if not augmentation.changes_scene or scenery is None or samples.silhouettes is None:
-            images = warp_images(crops[index], affines, config.input_size)
-        else:
-            cut_out = samples.silhouettes[index]
-            images = warp_into_scenes(
-                crops[index], cut_out, scenery, affines, config.input_size, augmentation, rng
-            )
-        points = warp_points(xy[index], affines, size, config.input_size)
-        codes = visibility[index]
-        asked = None if open_ones is None else open_ones[index]
-        if exchange is not None:
-            mirrored = affines.mirrored[:, None]
-            codes = torch.where(mirrored, codes[:, exchange], codes)
-            points = torch.where(mirrored[..., None], points[:, exchange], points)
-            asked = None if asked is None else torch.where(mirrored, asked[:, exchange], asked)
-        images = standardise(photometric(images, augmentation.photometric, rng))
-        images = images.to(memory_format=torch.channels_last)
-        cells = config.input_size // config.stride
-        answer = None
-        if rehearsal is not None and asked is not None:
-            answer = rehearsal.answer(images, points, asked)
-            points, codes = answer.xy, codes.masked_fill(answer.taken, 2)
-        heat, shift, counts = keypoint_targets(points, codes, config.stride, cells)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
-            out = network(images)
-        heatmaps, offsets = out.heatmaps.float(), out.offsets.float()
-        if answer is None:
-            return pose_loss(heatmaps, offsets, heat, shift, counts)
-        unlike = answer.unlike(heatmaps, offsets)
-        return pose_loss(heatmaps, offsets, answer.heat(heat), shift, counts, extra=unlike)
+    def learn(network: nn.Module, batch: Batch) -> Tensor:
+        return batch_loss(network, batch, config, precision, rehearsal)
 
-    return loss
+    return draw_batches(
+        samples,
+        config.input_size,
+        augmentation,
+        batch_size,
+        learn,
+        swap=swap,
+        masking=masking,
+        scenery=scenery,
+        asked=None if rehearsal is None else rehearsal.asked,
+    )
+
+
+def batch_loss(
+    network: nn.Module,
+    batch: Batch,
+    config: NetworkConfig,
+    precision: str = "fp32",
+    rehearsal: Rehearsal | None = None,
+) -> Tensor:
+    """Masked loss of a `PoseNet` on a batch."""
+    images = standardise(batch.images).to(memory_format=torch.channels_last)
+    cells = config.input_size // config.stride
+    points, codes, answer = batch.points, batch.codes, None
+    if rehearsal is not None and batch.asked is not None:
+        answer = rehearsal.answer(images, points, batch.asked)
+        points, codes = answer.xy, codes.masked_fill(answer.taken, 2)
+    heat, shift, counts = keypoint_targets(points, codes, config.stride, cells)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        out = network(images)
+    heatmaps, offsets = out.heatmaps.float(), out.offsets.float()
+    if answer is None:
+        return pose_loss(heatmaps, offsets, heat, shift, counts)
+    unlike = answer.unlike(heatmaps, offsets)
+    return pose_loss(heatmaps, offsets, answer.heat(heat), shift, counts, extra=unlike)
 
 
 def centre_crops(samples: PoseSamples, size: int) -> tuple[Tensor, npt.NDArray[np.float32]]:

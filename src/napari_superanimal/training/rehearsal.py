@@ -15,15 +15,14 @@ from typing import TYPE_CHECKING
 import torch
 
 from napari_superanimal.inference.decode import decode_keypoints
+from napari_superanimal.models.networks import PoseNet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
     import numpy.typing as npt
-    from torch import Tensor
-
-    from napari_superanimal.models.networks import PoseNet
+    from torch import Tensor, nn
 
 
 #: Weight of squared differences of logits in the loss, and that of offsets (cells) beside them.
@@ -36,14 +35,15 @@ class Rehearsal:
 
     Attributes
     ----------
-    teacher : PoseNet
+    teacher : nn.Module
+        Of the kind that is trained; `answer` is for a `PoseNet`.
     channels : sequence of (int or None)
         Per channel of the new model that of the old one, None where it has none.
     asked : (N, K) bool
         Keypoints of the training samples that nobody labelled, nor declared absent.
     """
 
-    teacher: PoseNet
+    teacher: nn.Module
     channels: Sequence[int | None]
     asked: npt.NDArray[np.bool_]
 
@@ -60,6 +60,7 @@ class Rehearsal:
         asked : (N, K) bool
             `Rehearsal.asked` of the batch.
         """
+        assert isinstance(self.teacher, PoseNet)
         out = self.teacher(images)
         at, _ = decode_keypoints(out.heatmaps, out.offsets, self.teacher.config.stride)
         n, k = asked.shape

@@ -19,11 +19,12 @@ import numpy.typing as npt
 import torch
 from scipy.optimize import linear_sum_assignment
 
+from napari_superanimal.inference.build import predictor_of
 from napari_superanimal.inference.crops import cut_batch, to_frame
 from napari_superanimal.inference.likelihood import likelihood
 from napari_superanimal.inference.pose_pass import pose_pass, symmetry_of
-from napari_superanimal.inference.predictor import Predictor
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
+from napari_superanimal.models.load import LoadedModel
 from napari_superanimal.models.networks import standardise
 from napari_superanimal.poses import (
     UNDEFINED,
@@ -38,8 +39,9 @@ from napari_superanimal.training.samples import FrameReader, read_image
 from napari_superanimal.training.vocabulary import Vocabulary, restrict
 
 if TYPE_CHECKING:
+    from napari_superanimal.inference.frame_predictor import FramePredictor
     from napari_superanimal.keypoints import KeypointSpace
-    from napari_superanimal.models.load import LoadedModel
+    from napari_superanimal.models.trainable import TrainableModel
 
 #: Lowest likelihood of a pseudo-label. Ours is calibrated: 0.7 means right in about seven of ten cases.
 THRESHOLD = 0.7
@@ -115,7 +117,7 @@ class Seen:
 
 def replay_labels(
     poses: Poses,
-    model: LoadedModel,
+    model: TrainableModel,
     vocabulary: Vocabulary,
     *,
     threshold: float = THRESHOLD,
@@ -244,13 +246,13 @@ def match_boxes(xy: Floats, boxes: Floats, detected: Floats) -> npt.NDArray[np.i
 class _Looks:
     """The frozen starting model, looking at labelled animals."""
 
-    def __init__(self, model: LoadedModel, animals: int) -> None:
+    def __init__(self, model: TrainableModel, animals: int) -> None:
         self.model = model
         self.symmetry = symmetry_of(model.card.keypoints, model.space, model.card.side_canonical)
         self.index = np.array([model.space.index(k) for k in model.card.keypoints])
-        self.finder: Predictor | None = None
-        if model.detector is not None:
-            self.finder = Predictor(model, max_individuals=2 * animals + 2, device="cpu")
+        self.finder: FramePredictor | None = None
+        if model.detector is not None or not isinstance(model, LoadedModel):
+            self.finder = predictor_of(model, max_individuals=2 * animals + 2)
 
     def at(
         self,
@@ -264,7 +266,8 @@ class _Looks:
         xy = labelled.xy[row, who]
         given = labelled.boxes[row, who]
         boxes = with_boxes(labelled.take([row])).boxes[0, who]
-        detected_boxes = self.finder.detect([frame])[0][0] if self.finder else np.empty((0, 4))
+        detects = self.finder is not None and self.model.detector is not None
+        detected_boxes = self.finder.detect([frame])[0][0] if self.finder and detects else np.empty((0, 4))
         found = np.asarray(detected_boxes, np.float64)
         partner = match_boxes(xy, boxes, found)
         out = []
@@ -292,6 +295,8 @@ class _Looks:
     @torch.inference_mode()
     def look(self, frame: npt.NDArray[np.uint8], boxes: Floats) -> Seen:
         """Keypoints in boxes (N, 4) of one frame."""
+        if not isinstance(self.model, LoadedModel):
+            return self._as_predicted(frame, boxes)
         card, network = self.model.card, self.model.pose
         size = network.config.input_size
         crops, squares = cut_batch([frame] * len(boxes), boxes, card.context, size)
@@ -303,6 +308,13 @@ class _Looks:
         weight = np.zeros(whole.shape[:-1])
         whole[:, self.index], weight[:, self.index] = xy, sure
         return Seen(xy, sure, facing(whole, self.model.space, weight))
+
+    def _as_predicted(self, frame: npt.NDArray[np.uint8], boxes: Floats) -> Seen:
+        """Keypoints of one of SuperAnimal's networks, which knows left from right, exactly as it predicts."""
+        assert self.finder is not None
+        xy, sure = self.finder.pose([frame] * len(boxes), boxes)
+        side = facing(xy, self.model.space, np.nan_to_num(sure))
+        return Seen(xy[:, self.index], np.nan_to_num(sure[:, self.index]), side)
 
     def distance(self, seen: Seen, n: int, xy: Floats, space: KeypointSpace) -> float:
         """Median distance from the labels (K, 2), px; NaN without a shared keypoint."""

@@ -127,6 +127,8 @@ def read_image(poses: Poses, row: int) -> npt.NDArray[np.uint8]:
 
 
 FrameReader = Callable[[Poses, int], npt.NDArray[np.uint8]]
+#: From a frame, left edge, top edge, side (px) and the crop's size to the crop and the exact left, top, side.
+Cutter = Callable[[npt.NDArray[np.uint8], float, float, float, int], tuple[Tensor, float, float, float]]
 
 
 def canonical_sides(
@@ -159,6 +161,8 @@ def gather_pose_samples(
     weights: dict[str, float] | None = None,
     reader: FrameReader = read_image,
     on_row: Callable[[int, int], None] | None = None,
+    aspect: float = 1.0,
+    cutter: Cutter = cut,
 ) -> PoseSamples:
     """Cut one crop per labelled animal out of its image.
 
@@ -170,6 +174,10 @@ def gather_pose_samples(
         Relative frequency per source dataset (default 1 per animal).
     reader : callable
         Gives the pixels of a row.
+    aspect : float
+        Width of what the network sees relative to its height; stored crops are squares around all of it.
+    cutter : callable
+        Cuts and resamples, as `inference.crops.cut` does.
     """
     boxed = with_boxes(poses)
     size = round(ROOM * input_size)
@@ -183,7 +191,10 @@ def gather_pose_samples(
     for n, (row, animal) in enumerate(keep):
         if row != last:
             frame, last = reader(poses, int(row)), row
-        crop, *square = cut(frame, *square_crop(boxed.boxes[row, animal], context * ROOM), size)
+        box = boxed.boxes[row, animal]
+        if aspect != 1.0:
+            box = widened(box, aspect)
+        crop, *square = cutter(frame, *square_crop(box, context * ROOM), size)
         crops[n] = crop
         pixel[n] = square[2] / size
         extent[n] = np.sqrt(np.prod(boxed.boxes[row, animal, 2:]))
@@ -209,6 +220,13 @@ def gather_pose_samples(
         tuple(hulls),
         given,
     )
+
+
+def widened(box: npt.NDArray[np.float64], aspect: float) -> npt.NDArray[np.float64]:
+    """A box (4,) whose shorter side was widened until width / height is `aspect`."""
+    x, y, w, h = box
+    width, height = max(w, h * aspect), max(h, w / aspect)
+    return np.array([x - (width - w) / 2, y - (height - h) / 2, width, height])
 
 
 def gather_image_samples(

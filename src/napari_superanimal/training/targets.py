@@ -67,7 +67,7 @@ _OPEN: ContextVar[MaskSum | None] = ContextVar("mask_sum", default=None)
 
 @contextmanager
 def pooled() -> Iterator[MaskSum]:
-    """Inside, `pose_loss` gives plain sums and adds up what they are to be divided by.
+    """Inside, losses of keypoints give plain sums and add up what they are to be divided by.
 
     A step of several parts is divided once, by the sum over all of them: were every part divided by its own,
     a keypoint would weigh more where few are defined.
@@ -78,6 +78,15 @@ def pooled() -> Iterator[MaskSum]:
         yield count
     finally:
         _OPEN.reset(token)
+
+
+def mask_total(weight: Tensor, norm: Tensor | None = None) -> Tensor:
+    """What a sum over defined keypoints is divided by: `norm`, else the sum of `weight`; 1 inside `pooled`."""
+    total = weight.sum() if norm is None else norm
+    if norm is None and (count := _OPEN.get()) is not None:
+        count.total += float(total)
+        total = torch.ones_like(total)
+    return total.clamp_min(1.0)
 
 
 def pose_loss(
@@ -97,11 +106,7 @@ def pose_loss(
     Gradients of undefined keypoints are exactly zero (paper, Methods: keypoint gradient masking).
     """
     n, k, h, w = heatmaps.shape
-    total = weight.sum() if norm is None else norm
-    if norm is None and (count := _OPEN.get()) is not None:
-        count.total += float(total)
-        total = torch.ones_like(total)
-    total = total.clamp_min(1.0)
+    total = mask_total(weight, norm)
     cell = F.binary_cross_entropy_with_logits(heatmaps, heat, reduction="none") * (1 + 20 * heat)
     heat_loss = (cell.mean((-2, -1)) * weight).sum() / total
     near = (shift.square().sum(2) < OFFSET_REACH**2).float()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_superanimal.errors import UserError
+from napari_superanimal.training.head import head_of
 from napari_superanimal.training.replay import ReplayCounts, replay_labels
 from napari_superanimal.training.samples import FrameReader, PoseSamples, gather_pose_samples
 from napari_superanimal.training.vocabulary import join_vocabularies, origin, restrict, user_space
@@ -16,7 +17,7 @@ from napari_superanimal.training.vocabulary import join_vocabularies, origin, re
 if TYPE_CHECKING:
     from napari_superanimal.jobs.progress import CancelToken, ProgressCallback
     from napari_superanimal.keypoints import ConversionTable, KeypointSpace
-    from napari_superanimal.models.load import LoadedModel
+    from napari_superanimal.models.trainable import TrainableModel
     from napari_superanimal.poses import Poses
 
 
@@ -86,8 +87,14 @@ def labelled_part(poses: Poses, fewest: int = 2) -> Poses:
     )
 
 
+def _geometry(model: TrainableModel) -> dict[str, Any]:
+    """How crops are cut for a model, as `gather_pose_samples` wants to know it."""
+    head = head_of(model)
+    return {"input_size": head.size, "aspect": head.aspect, "cutter": head.cutter}
+
+
 def user_task(
-    poses: Poses, model: LoadedModel, table: ConversionTable | None, mode: str, reader: FrameReader
+    poses: Poses, model: TrainableModel, table: ConversionTable | None, mode: str, reader: FrameReader
 ) -> Task:
     """The user's keypoints alone, under their own names."""
     names = poses.keypoints
@@ -97,10 +104,10 @@ def user_task(
     samples = gather_pose_samples(
         poses,
         space,
-        input_size=model.pose.config.input_size,
         context=model.card.context,
         side_canonical=canonical,
         reader=reader,
+        **_geometry(model),
     )
     come_from = tuple(source_of.get(k) if mode == "naive" else None for k in names)
     human = samples.visibility >= 0
@@ -109,7 +116,7 @@ def user_task(
 
 def replay_task(
     poses: Poses,
-    model: LoadedModel,
+    model: TrainableModel,
     table: ConversionTable | None,
     threshold: float,
     absent: bool,
@@ -132,10 +139,10 @@ def replay_task(
     samples = gather_pose_samples(
         replay.poses,
         restrict(replay.space, replay.channels),
-        input_size=model.pose.config.input_size,
         context=model.card.context,
         side_canonical=False,  # the labels are in near and far already, where the model's are
         reader=reader,
+        **_geometry(model),
     )
     known = model.card.keypoints
     return Task(

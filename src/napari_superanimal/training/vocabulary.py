@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari_superanimal.models.card import ModelCard
-    from napari_superanimal.models.load import LoadedModel
+    from napari_superanimal.models.trainable import TrainableModel
 
 #: The space of a model that knows keypoints of its user's own.
 CUSTOM = "custom"
@@ -49,7 +49,7 @@ def origin(names: Sequence[str], known: Sequence[str], table: ConversionTable | 
     return found
 
 
-def user_space(names: Sequence[str], source_of: dict[str, str], model: LoadedModel) -> KeypointSpace:
+def user_space(names: Sequence[str], source_of: dict[str, str], model: TrainableModel) -> KeypointSpace:
     """The user's keypoints as a space: pairs, skeleton, front and rear carried over through the mapping."""
     own = {target: name for name, target in source_of.items()}
     known = model.space

@@ -153,3 +153,39 @@ def test_official_models_match_in_the_boxes_of_the_labels(
     table = read_table(out)
     assert table.rows == ()
     assert table.space == "superanimal_quadruped"
+
+
+def test_fine_tuning_one_and_predicting_with_the_result(
+    home: Path,
+    clip: Recording,
+    labels: Path,
+    snapshots: dict[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, table = tmp_path / "mine", tmp_path / "table.csv"
+    table.write_text("source,keypoint\nnose,nose\ntail_base,tail_base\n", encoding="utf-8")
+    words = ["finetune", labels, "--model", snapshots[POSE], "--table", table, "--out", out]
+    words += ["--steps", 1, "--batch-size", 1]
+    assert run(*words, "--mode", "naive", "--json", tmp_path / "told.json") == 0
+    told = capsys.readouterr()
+    assert "detector is the starting model's, unchanged: it is not on this computer" in told.out
+    result = json.loads((tmp_path / "told.json").read_text())
+    assert result["parent"] == POSE
+    assert result["recipe"]["detector"] == {"kept": "it is not on this computer"}
+    assert run("models", "import", out) == 0
+    assert "for research only" in capsys.readouterr().err
+    assert run("models", "list") == 0
+    listed = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("mine "))
+    assert "[research only; here]" in listed
+    asked = ["--model", "mine", "--detector", "whole-frame", "--frames", "0:2", "--device", "cpu"]
+    assert run("predict", clip.path, *asked, "--out", tmp_path / "seen") == 0
+    seen = registry.read(tmp_path / "seen" / f"{clip.path.stem}_mine_whole-frame.h5")
+    assert len(seen) == 2
+    assert set(result["keypoints"]) == set(seen.keypoints)
+    capsys.readouterr()
+    # what cannot be trained on says so in one line
+    assert run("finetune", labels, "--model", DETECTOR, "--mode", "naive", "--out", tmp_path / "no") == 2
+    assert "is a detector" in capsys.readouterr().err
+    assert run("adapt", clip.path, "--model", "mine", "--out", tmp_path / "no") == 2
+    assert "cannot be trained on without labels" in capsys.readouterr().err

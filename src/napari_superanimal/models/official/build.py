@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 PoseNetwork = HRNetPose | ResNetPose | RTMPose
 
 
-def build_pose(release: Release) -> PoseNetwork:
-    """A released pose network without its weights."""
-    keypoints = len(release.keypoints)
+def build_pose(release: Release, keypoints: int | None = None) -> PoseNetwork:
+    """A released pose network without its weights, with its own number of keypoints or another."""
+    keypoints = len(release.keypoints) if keypoints is None else keypoints
     if release.architecture == "hrnet_w32":
         return HRNetPose(keypoints)
     if release.architecture == "resnet_50":

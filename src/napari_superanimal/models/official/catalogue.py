@@ -31,6 +31,9 @@ BOX_SCORE = 0.6
 #: The reference draws keypoints that are at least this likely.
 DRAWN_LIKELIHOOD = 0.1
 
+#: In a card's ``detector``: the released detector that a fine-tuned model's own one was made from.
+OWN_RELEASE = "release"
+
 RESEARCH_ONLY = (
     "for research only: weights of the SuperAnimal authors, non-commercial (CC BY-NC 4.0 where they state one); "
     "not part of this software, read https://huggingface.co/{repo} before any other use"
@@ -175,7 +178,7 @@ def scorer(model: str, detector: str) -> str:
 
 
 def release_of_card(card: ModelCard) -> Release:
-    """The released network whose weights a model folder holds.
+    """The released network whose weights a model folder holds, or from which it was fine-tuned.
 
     Raises
     ------

@@ -14,7 +14,7 @@ from napari_superanimal.models.official.catalogue import BOX_SCORE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-#: Number of classes of torchvision's COCO weights, and which of them people are.
+#: Number of classes of torchvision's COCO weights, and which of them people are; with two classes, animals.
 COCO_CLASSES, PERSON = 91, 1
 
 
@@ -33,6 +33,18 @@ class ReleasedDetector(nn.Module):
         self.architecture = architecture
         self.coco = coco
         self.model = _build(architecture, COCO_CLASSES if coco else 2, coco)
+
+    def losses(self, images: Sequence[Tensor], targets: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """torchvision's losses, in training mode.
+
+        Parameters
+        ----------
+        targets : list of dict
+            Per image ``boxes`` (M, 4) x1, y1, x2, y2 px of the animals in it, or of the people.
+        """
+        named = [{**one, "labels": torch.full((len(one["boxes"]),), PERSON)} for one in targets]
+        found: dict[str, Tensor] = self.model(list(images), named)
+        return found
 
     def forward(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         """Per image (3, H, W) boxes (M, 4) x1, y1, x2, y2 px and scores (M,), best first."""

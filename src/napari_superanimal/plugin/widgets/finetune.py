@@ -35,6 +35,7 @@ from napari_superanimal.plugin.widgets.progress import RunBar, duration
 from napari_superanimal.plugin.widgets.table_field import TableField
 from napari_superanimal.plugin.workers import Failed, TrainingProcess, write_labels_worker
 from napari_superanimal.training.modes import MODES
+from napari_superanimal.training.pace import expected_pace
 
 if TYPE_CHECKING:
     from napari.viewer import Viewer
@@ -45,8 +46,6 @@ if TYPE_CHECKING:
 LENGTHS = {"Quick try": 200, "Normal": 1000, "Long": 4000, "Other": 0}
 #: The form that matches keypoints, as the manifest calls it.
 MATCH = "Match keypoints"
-#: Steps per second assumed until this computer has trained once.
-GUESS = 1.0
 
 
 class FinetuneWidget(DockForm):
@@ -69,7 +68,7 @@ class FinetuneWidget(DockForm):
         self.source = LabelsSource(napari_viewer)
         self.cleanup.add(self.source.disconnect_viewer)
         self.cleanup.add(self.cancel)
-        self.models = ModelPicker("finetune", with_card=False, official=False)
+        self.models = ModelPicker("finetune", with_card=False)
         self.mode = QComboBox()
         self.mode.setObjectName("finetune_mode")
         self.mode.setToolTip("What the new model takes over from the old one")
@@ -287,7 +286,8 @@ class FinetuneWidget(DockForm):
 
     def _progressed(self, progress: Progress) -> None:
         self.bar.report(progress)
-        self._rate = progress.rate or self._rate
+        if "step" in progress.values:
+            self._rate = progress.rate or self._rate
         for name in self.plot.curves:
             value = progress.values.get(name)
             if value is not None:
@@ -418,13 +418,22 @@ class FinetuneWidget(DockForm):
         self._show_estimate()
 
     def _show_estimate(self) -> None:
-        card = self.models.card
-        speed = self._speeds.get(card.name) if card is not None else None
-        seconds = self.steps.value() / (speed or GUESS)
+        ref = self.models.ref
+        if ref is None:
+            self.estimate.setText("")
+            return
+        speed = self._speeds.get(ref.card.name)
+        seconds = self.steps.value() / (speed or expected_pace(ref.card, self.mode.currentData()))
         if speed:
-            self.estimate.setText(f"About {duration(seconds)}, measured on this computer.")
+            text = f"About {duration(seconds)}, measured on this computer."
         else:
-            self.estimate.setText(f"Perhaps {duration(seconds)}; the first training measures it.")
+            text = f"Perhaps {duration(seconds)}; the first training measures it."
+        if ref.official and not ref.here:
+            text += (
+                " <b>Not on this computer yet:</b> the weights are downloaded first; using them means accepting "
+                "their licence, for research only."
+            )
+        self.estimate.setText(text)
 
     def _show_unfinished(self) -> None:
         found = runs.unfinished_runs()

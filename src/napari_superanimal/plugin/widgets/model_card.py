@@ -40,7 +40,7 @@ class ModelPicker(QWidget):
     with_card : bool
         Show the card; otherwise only the box and the buttons.
     official : bool
-        Offer SuperAnimal's own models too.
+        Offer SuperAnimal's own models too, and those fine-tuned from them.
     """
 
     changed = Signal()
@@ -86,10 +86,14 @@ class ModelPicker(QWidget):
         self.refresh()
 
     @property
+    def ref(self) -> ModelRef | None:
+        """The chosen model, None when no model is installed."""
+        return self._models.get(self.combo.currentData() or "")
+
+    @property
     def card(self) -> ModelCard | None:
         """Card of the chosen model, None when no model is installed."""
-        ref = self._models.get(self.combo.currentData() or "")
-        return None if ref is None else ref.card
+        return None if self.ref is None else self.ref.card
 
     def refresh(self, select: str | None = None) -> None:
         """Read the list of models again and keep, or change, the choice.
@@ -126,8 +130,7 @@ class ModelPicker(QWidget):
     def _show(self) -> None:
         card = self.card
         self.full.setEnabled(card is not None)
-        ref = self._models.get(self.combo.currentData() or "")
-        absent = ABSENT if ref is not None and not ref.here else ""
+        absent = ABSENT if self.ref is not None and not self.ref.here else ""
         self.text.setText(NO_MODEL if card is None else compact(card) + absent)
         self.changed.emit()
 

@@ -1,0 +1,25 @@
+"""How fast a model is fine-tuned until this computer has tried; free of torch, so that forms can read it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from napari_superanimal.training.modes import MODES
+
+if TYPE_CHECKING:
+    from napari_superanimal.models.card import ModelCard
+
+#: Steps of eight crops per second, without and with the old model's rehearsal, on two cores of a server.
+MINI = (1.0, 1.0)
+OFFICIAL = {
+    "hrnet_w32": (0.2, 0.15),
+    "resnet_50": (0.2, 0.15),
+    "rtmpose_s": (0.5, 0.4),
+    "rtmpose_x": (0.1, 0.08),
+}
+
+
+def expected_pace(card: ModelCard, mode: str) -> float:
+    """Steps per second to expect of a fine-tuning from a model."""
+    plain, rehearsed = OFFICIAL.get(str(card.pose.get("architecture", "")), MINI) if card.official else MINI
+    return rehearsed if mode in MODES and MODES[mode].keeps else plain
