@@ -54,6 +54,11 @@ def points_layer(widget: PredictWidget) -> Points:
     return found[0]
 
 
+def newest(widget: PredictWidget) -> Points:
+    """The predictions of the last run."""
+    return [layer for layer in widget.viewer.layers if session_of(layer) is not None][-1]
+
+
 def test_an_empty_viewer_says_what_to_do(widget: PredictWidget, model: str) -> None:
     assert not widget.run_button.isEnabled()
     assert "Open a video" in widget.hint.text()
@@ -84,6 +89,58 @@ def test_predict_a_video(widget: PredictWidget, qtbot: QtBot, clip_file: Path, c
     assert "Next:" in widget.hint.text()
     assert widget.run_button.isEnabled()
     assert widget.learn_button.isVisible()
+
+
+def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Numbers of frames that the real detector is shown from now on, one per look."""
+    from napari_superanimal.inference.predictor import Predictor
+
+    counts: list[int] = []
+    detect = Predictor.detect
+
+    def counting(self: Predictor, frames: Any) -> Any:
+        counts.append(len(frames))
+        return detect(self, frames)
+
+    monkeypatch.setattr(Predictor, "detect", counting)
+    return counts
+
+
+def test_the_detector_may_look_at_few_frames(widget: PredictWidget, qtbot: QtBot, clip_file: Path) -> None:
+    widget.open_video(clip_file)
+    widget.findChild(QComboBox, "predict_frames").setCurrentText(module.RANGE)
+    widget.findChild(QSpinBox, "predict_stop").setValue(50)
+    looks = widget.findChild(QComboBox, "predict_looks")
+    number = widget.findChild(QSpinBox, "predict_every")
+    found = {}
+    for title in module.LOOKS:
+        looks.setCurrentText(title)
+        assert number.isVisible() == (title == "in every n-th frame")
+        number.setValue(5)
+        with pytest.MonkeyPatch.context() as patch:
+            counts = looked_at(patch)
+            click(qtbot, widget, "predict_run")
+            wait_until_done(qtbot, widget)
+        poses = layer_to_poses(newest(widget))
+        assert poses.found.any((1, 2)).all(), title
+        found[title] = (sum(counts), poses)
+    every, automatic, fifth = found.values()
+    assert every[0] == 50
+    # at least every eighth and every fifth frame, and clearly not all: the mouse walks calmly
+    assert 50 / 8 < automatic[0] < 35
+    assert 50 / 5 < fifth[0] < 35
+    for _, poses in (automatic, fifth):
+        # boxes that are not the detector's are slightly other crops
+        assert np.median(np.linalg.norm(poses.xy - every[1].xy, axis=-1)[every[1].found]) < 2
+
+
+def test_without_a_detector_there_is_nothing_to_look_less_often(widget: PredictWidget) -> None:
+    widget.findChild(QComboBox, "predict_looks").setCurrentText("automatic (faster)")
+    detector = widget.findChild(QComboBox, "predict_detector")
+    detector.setCurrentIndex(detector.findData("whole-frame"))
+    assert not widget.findChild(QComboBox, "predict_looks").isEnabled()
+    detector.setCurrentIndex(detector.findData("model"))
+    assert widget.findChild(QComboBox, "predict_looks").isEnabled()
 
 
 def test_points_appear_while_it_runs_and_cancel_keeps_them(

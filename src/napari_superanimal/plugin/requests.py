@@ -34,6 +34,8 @@ class PredictRequest:
     detector : {"model", "whole-frame"}
     scales : {"single", "auto"}
         Whether small or huge animals are searched for at several scales.
+    detect_every : int or "auto"
+        Frames from one look of the detector to the next; 1 looks at all of them.
     """
 
     model: str
@@ -42,6 +44,7 @@ class PredictRequest:
     max_individuals: int = 1
     detector: Literal["model", "whole-frame"] = "model"
     scales: Literal["single", "auto"] = "single"
+    detect_every: int | Literal["auto"] = 1
 
 
 class ProcessRequest(Protocol):

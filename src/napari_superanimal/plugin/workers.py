@@ -150,6 +150,7 @@ def _predict(
 ) -> Generator[PredictUpdate, None, tuple[int, float]]:
     from napari_superanimal.inference.build import build_predictor
     from napari_superanimal.inference.collect import Collector
+    from napari_superanimal.inference.keyframes import AUTO
     from napari_superanimal.inference.runtime.self_test import FRAMES, WORTH_IT, choose_engine
     from napari_superanimal.inference.stream import predict_stream
     from napari_superanimal.jobs.scale_choice import apply_scales
@@ -159,7 +160,10 @@ def _predict(
     detector: ModelRef | str = request.detector
     if detector == "model" and (other := detector_of(model)) is not None:
         detector = yield from _here(other, token)
-    predictor = build_predictor(model, detector=detector, max_individuals=request.max_individuals)
+    every = AUTO if request.detect_every == "auto" else request.detect_every
+    predictor = build_predictor(
+        model, detector=detector, max_individuals=request.max_individuals, detect_every=every
+    )
     if model.official and len(request.frames) >= WORTH_IT:
         yield PredictUpdate(Progress(0, 0, message="Trying how the model runs fastest here…"))
         first = request.frames[:FRAMES]

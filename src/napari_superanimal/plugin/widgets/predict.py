@@ -39,6 +39,8 @@ FINETUNE = "Fine-tune a model"
 ALL, CURRENT, RANGE = "All frames", "Current frame", "A range"
 DETECTORS = {"model": "The model's own", "whole-frame": "None, use the whole frame"}
 SIZES = {"usual": "single", "small or huge (slower)": "auto"}
+#: How often the detector looks; 0 asks for a number.
+LOOKS: dict[str, int | str] = {"in every frame": 1, "automatic (faster)": "auto", "in every n-th frame": 0}
 VIDEO_FILES = "Videos and images (*.mp4 *.avi *.mov *.mkv *.png *.jpg *.jpeg *.tif *.tiff);;All files (*)"
 
 NO_VIDEO = (
@@ -109,6 +111,19 @@ class PredictWidget(DockForm):
         )
         for title, scales in SIZES.items():
             self.animal_size.addItem(title, scales)
+        self.looks = QComboBox()
+        self.looks.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.looks.setObjectName("predict_looks")
+        self.looks.setToolTip(
+            "How often the detector looks for animals. In between, boxes follow the animals, and it looks wherever the "
+            "keypoints do not fit: several times faster where the detector is slow, and boxes are slightly different"
+        )
+        for title, every in LOOKS.items():
+            self.looks.addItem(title, every)
+        self.every = spin("predict_every", 2, 8, "Frames from one look of the detector to the next")
+        self.every.setMaximum(1000)
+        self.every.setPrefix("n = ")
+        self.looks.currentIndexChanged.connect(self._looks_changed)
         self.detector.currentIndexChanged.connect(self._detector_changed)
         self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.threshold.setObjectName("predict_threshold")
@@ -156,6 +171,10 @@ class PredictWidget(DockForm):
         fields.addRow("", self.range)
         fields.addRow("Animals", self.animals)
         fields.addRow("Detector", self.detector)
+        looks = QHBoxLayout()
+        looks.addWidget(self.looks, 1)
+        looks.addWidget(self.every)
+        fields.addRow("Look for animals", looks)
         fields.addRow("Animal size", self.animal_size)
         fields.addRow("Likelihood ≥", self.threshold)
         settings = QWidget()
@@ -172,6 +191,7 @@ class PredictWidget(DockForm):
         self.form.addWidget(self.smooth)
         self.form.addStretch(1)
         self._frames_changed(ALL)
+        self._looks_changed()
         self._model_changed()
         self._layer_changed()
 
@@ -212,6 +232,9 @@ class PredictWidget(DockForm):
                 max_individuals=self.animals.value(),
                 detector=self.detector.currentData(),
                 scales=self.animal_size.currentData() if self.animal_size.isEnabled() else "single",
+                detect_every=(self.looks.currentData() or self.every.value())
+                if self.looks.isEnabled()
+                else 1,
             )
         except UserError as error:
             show_error(str(error))
@@ -330,8 +353,13 @@ class PredictWidget(DockForm):
         self._update_buttons()
 
     def _detector_changed(self) -> None:
-        """Without a detector there are no scales to search."""
-        self.animal_size.setEnabled(self.detector.currentData() == "model")
+        """Without a detector there are no scales to search, and nothing that could look less often."""
+        has_one = self.detector.currentData() == "model"
+        for widget in (self.animal_size, self.looks, self.every):
+            widget.setEnabled(has_one)
+
+    def _looks_changed(self) -> None:
+        self.every.setVisible(self.looks.currentData() == 0)
 
     def _frames_changed(self, choice: str) -> None:
         self.range.setVisible(choice == RANGE)
