@@ -146,7 +146,8 @@ def add(subparsers: Any) -> None:
     parser.add_argument(
         "--scheduler",
         metavar="ADDRESS|FILE",
-        help="predict on the workers of a Dask scheduler that runs already (needs the extra `cluster`)",
+        help="predict on the workers of a Dask scheduler that runs already, or of a cluster that FILE.yaml describes, "
+        "such as jobs in a SLURM queue (needs the extra `cluster`)",
     )
 
 
@@ -209,7 +210,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if args.workers and args.scheduler:
         raise UserError(
             "--workers and --scheduler exclude each other",
-            remedy="give --workers for processes on this computer, --scheduler for a cluster that runs",
+            remedy="give --workers for processes on this computer, --scheduler for a cluster",
         )
     options = PredictOptions(
         model=args.model,

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import signal
-import threading
 import time
 import uuid
 from dataclasses import asdict, dataclass, replace
@@ -14,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.inference.cores import cores, limit_cores
+from napari_superanimal.jobs.cluster import client_of, plan_of
+from napari_superanimal.jobs.cluster_file import RESOURCE
 from napari_superanimal.jobs.fetch import ensure_here, refuse_detector_as_model
 from napari_superanimal.jobs.inputs import Source, gather, refuse_doubles
 from napari_superanimal.jobs.plain_json import plain
@@ -23,14 +21,12 @@ from napari_superanimal.jobs.progress import Cancelled, CancelToken, Progress, P
 from napari_superanimal.models.zoo import ModelRef, find_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
 #: What became of an input that could not be done, and of one that was not begun before the run was cancelled.
 FAILED, NOT_BEGUN = "failed", "not begun"
 #: Seconds between two reports of a worker, after which it also asks whether it shall stop.
 _EVERY_S = 0.5
-#: Seconds that the first worker may take to come.
-_PATIENCE_S = 120
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,8 @@ def predict_many(
     workers : int, optional
         Processes on this computer, which share its cores; not with `scheduler`.
     scheduler : str, optional
-        Address of a Dask scheduler that runs already, or the file that it wrote its address to.
+        Address of a Dask scheduler that runs already, the file that it wrote its address to, or a file (``.yaml``)
+        that says which cluster to start, see `cluster_file.read_cluster_file`.
     on_progress : callable, optional
         Gets frames of the input that the message names, from a thread of its own.
     on_outcome : callable, optional
@@ -114,11 +111,13 @@ def predict_many(
         If something is wrong that concerns all of them: paths, model, cluster.
     """
     token = token or CancelToken()
+    # what is wrong with it is said before anything is fetched
+    needs = {} if plan_of(scheduler) is None else {RESOURCE: 1}
     sources = gather([path.absolute() for path in paths])
     refuse_doubles([(s.path.name, (options.out or s.folder).absolute() / s.name) for s in sources])
     options = _for_workers(options, on_progress, token)
     outcomes = [Outcome(source.path, NOT_BEGUN) for source in sources]
-    with _client(workers, scheduler, len(sources)) as client:
+    with client_of(workers, scheduler, len(sources), token=token, on_progress=on_progress) as client:
         from distributed import Event
 
         topic = f"superanimal-{uuid.uuid4().hex}"
@@ -128,7 +127,13 @@ def predict_many(
         share = None if workers is None else max(1, cores() // workers)
         waiting = {
             client.submit(
-                _task, [str(p) for p in s.images or (s.path,)], options, topic, share, pure=False
+                _task,
+                [str(p) for p in s.images or (s.path,)],
+                options,
+                topic,
+                share,
+                pure=False,
+                resources=needs,
             ): i
             for i, s in enumerate(sources)
         }
@@ -174,67 +179,6 @@ def _for_workers(
     )
 
 
-@contextlib.contextmanager
-def _client(workers: int | None, scheduler: str | None, tasks: int) -> Iterator[Any]:
-    """A Dask client: of worker processes on this computer, or of a scheduler that runs already."""
-    try:
-        import dask
-        from distributed import Client, LocalCluster
-    except ImportError as error:
-        raise UserError(
-            "--workers and --scheduler need Dask's distributed, which is not installed",
-            remedy='pip install "napari-superanimal[cluster]"',
-        ) from error
-    settings = {
-        "distributed.comm.timeouts.connect": f"{_PATIENCE_S}s" if scheduler is None else "10s",
-        "distributed.scheduler.allowed-failures": 0,
-        "distributed.admin.log-format": "%(message)s",
-    }
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    with contextlib.ExitStack() as open_, dask.config.set(settings):
-        if scheduler is None:
-            with _deaf_to_ctrl_c():
-                cluster = LocalCluster(
-                    n_workers=max(1, min(workers or 1, tasks)),
-                    threads_per_worker=1,
-                    processes=True,
-                    memory_limit=0,
-                    dashboard_address=None,
-                    silence_logs=logging.CRITICAL,
-                )
-            open_.enter_context(cluster)
-            client = open_.enter_context(Client(cluster))
-        else:
-            where = {"scheduler_file": scheduler} if Path(scheduler).is_file() else {"address": scheduler}
-            try:
-                client = open_.enter_context(Client(**where, timeout="10s"))
-            except (OSError, ValueError, TypeError) as error:
-                raise UserError(
-                    f"no Dask scheduler answers at {scheduler}",
-                    remedy="start one with `dask scheduler`, or check the address",
-                ) from error
-        try:
-            client.wait_for_workers(1, timeout=_PATIENCE_S if scheduler is None else 60)
-        except TimeoutError as error:
-            raise UserError(
-                "the scheduler has no workers", remedy="start some with `dask worker`, or look at its log"
-            ) from error
-        yield client
-
-
-@contextlib.contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes started meanwhile do not hear Ctrl-C themselves: they are told to stop, and keep what they have."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 def _outcome(source: Source, future: Any) -> Outcome:
     """What a finished task says of a source, or what its end says where it could not say anything."""
     if future.status == "finished":
@@ -249,8 +193,8 @@ def _outcome(source: Source, future: Any) -> Outcome:
         )
     error = future.exception() if future.status == "error" else None
     if type(error).__name__ == "KilledWorker" or error is None:
-        problem = "the process that worked on it ended without a word, perhaps for lack of memory"
-        remedy = "use fewer --workers, and go on with --resume"
+        problem = "the process that worked on it ended without a word, perhaps for lack of memory or of time"
+        remedy = "use fewer --workers or larger jobs, and go on with --resume"
     else:
         problem = f"its worker failed ({type(error).__name__}: {error})"
         remedy = "see that all workers have the same version of napari-superanimal and see the same files"

@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING
 
 import numpy as np
+import psutil
 import pytest
 
 from napari_superanimal.cli import main
@@ -111,6 +112,20 @@ def test_workers_give_what_one_process_gives(folder: Path, tiny: Path, tmp_path:
         np.testing.assert_array_equal(one.likelihood, many.likelihood)
 
 
+def test_a_cluster_that_a_file_names_is_started_and_ended(
+    folder: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Real worker processes again; afterwards none of them is left."""
+    pytest.importorskip("distributed")
+    plan = tmp_path / "here.yaml"
+    plan.write_text("cluster: distributed.LocalCluster\njobs: 2\narguments:\n  threads_per_worker: 2\n")
+    before = {child.pid for child in psutil.Process().children(recursive=True)}
+    as_before(folder, tmp_path / "out", tiny, capsys, "--scheduler", plan)
+    left = [c for c in psutil.Process().children(recursive=True) if c.pid not in before]
+    # Python's own tracker of shared memory stays
+    assert not [c for c in left if "spawn_main" in " ".join(c.cmdline())]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of another kind")
 def test_ctrl_c_keeps_what_is_done_and_resume_goes_on(tiny: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
@@ -163,6 +178,26 @@ def test_nobody_answers_at_the_address(
     said = capsys.readouterr().err
     assert "no Dask scheduler answers at tcp://127.0.0.1:1" in said
     assert len(said.splitlines()) == 1
+
+
+def test_a_wrong_cluster_file_is_told_in_one_line(
+    folder: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = tmp_path / "queue.yaml"
+    words = ("predict", folder, "--model", tiny, "--out", tmp_path / "out", "--scheduler", plan)
+    for text, expected in (
+        (None, "no such file"),
+        ("cluster: os.system\narguments: {command: ls}\n", "use HTCondorCluster"),
+        ("cluster: LocalCluster\nqueue: long\n", "unknown key 'queue'"),
+    ):
+        if text is not None:
+            plan.write_text(text)
+        assert run(*words) == 2
+        said = capsys.readouterr().err
+        assert len(said.splitlines()) == 1
+        assert expected in said
+        assert str(plan) in said
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_folder_of_videos_stands_for_its_videos(folder: Path, tmp_path: Path) -> None:
