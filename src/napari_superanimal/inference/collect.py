@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_superanimal.inference.chunk import Chunk
 from napari_superanimal.inference.risk_log import RiskLog
-from napari_superanimal.poses import Poses, make_poses
+from napari_superanimal.poses import Poses, make_poses, risk_rows
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,4 +104,5 @@ class Collector:
             self._scores[rows],
             self._risk[rows],
         )
-        return chunk_poses(self._predictor, chunk, swap_risk=risk.to_json(), **metadata)
+        table = risk_rows([(frames, self._risk[rows])], self._predictor.individuals)
+        return chunk_poses(self._predictor, chunk, swap_risk={**risk.to_json(), "rows": table}, **metadata)

@@ -74,6 +74,22 @@ class Results:
         images = tuple(_relative(task.source.images[i], folder) for i in poses.frames)
         return replace(poses, images=images, root=folder, frames=np.arange(len(poses)))
 
+    def risk_rows(self) -> dict[str, list[Any]]:
+        """Every frame and individual with a swap risk; pictures are counted as they stand in the files."""
+        from napari_superanimal.poses import risk_rows
+
+        def parts() -> Iterator[tuple[Any, Any]]:
+            at = 0
+            for chunk in self.chunks.read():
+                count = len(chunk.frames)
+                yield (
+                    chunk.frames if self.task.source.is_video else np.arange(at, at + count),
+                    chunk.swap_risk,
+                )
+                at += count
+
+        return risk_rows(parts(), self.predictor.individuals)
+
     def summary(self) -> dict[str, Any]:
         """What the run card says of all frames: quality, and where individuals may have been exchanged."""
         from napari_superanimal.inference.risk_log import RiskLog
@@ -121,7 +137,8 @@ def _write(results: Results, card: dict[str, Any], options: PredictOptions) -> t
 
     task, files = results.task, list[Path]()
     replacing = options.overwrite or options.resume
-    notes = {"swap_risk": card["swap_risk"]}
+    risk = results.risk_rows()
+    notes = {"swap_risk": {**card["swap_risk"], "rows": risk}}
     streamed: dict[str, Any] = {"dlc-h5": write_dlc_h5_parts, "dlc-csv": write_dlc_csv_parts}
     if not task.source.is_video or options.reference:
         streamed = {}
@@ -142,23 +159,21 @@ def _write(results: Results, card: dict[str, Any], options: PredictOptions) -> t
             files += write(poses, path, name, overwrite=replacing, **padding)
     if "annotated" in task.targets and poses is not None and card["status"] == run_card.COMPLETE:
         files.append(_annotate(results, poses, card["thresholds"]["likelihood"]))
-    files += _write_risk(results, card)
+    files += _write_risk(results, card, risk)
     path = run_card.card_path(task.targets["dlc-h5"])
     card["files"] = [file.name for file in files]
     write_json(path, card)
     return (*files, path)
 
 
-def _write_risk(results: Results, card: dict[str, Any]) -> list[Path]:
+def _write_risk(results: Results, card: dict[str, Any], rows: dict[str, list[Any]]) -> list[Path]:
     """A row per frame and individual that may have been exchanged; no file where there is none."""
     path = results.task.targets["dlc-h5"].with_suffix(".swap_risk.csv")
     if not card["swap_risk"]["frames"]:
         path.unlink(missing_ok=True)  # of an earlier run
         return []
-    names, lines = results.predictor.individuals, ["frame,individual,swap_risk"]
-    for chunk in results.chunks.read():
-        for row, column in np.argwhere(chunk.swap_risk > 0):
-            lines.append(f"{chunk.frames[row]},{names[column]},{chunk.swap_risk[row, column]:.3f}")
+    entries = zip(*rows.values(), strict=True)
+    lines = [",".join(rows), *(f"{frame},{name},{value:.3f}" for frame, name, value in entries)]
     write_text(path, "\n".join(lines) + "\n")
     return [path]
 

@@ -283,6 +283,8 @@ def points(store: PoseStore) -> tuple[npt.NDArray[np.float64], dict[str, Any]]:
             "human": table.human,
         }
     )
+    if (risk := store.risk(*store.cells(store.view))) is not None:
+        features["swap_risk"] = risk
     # one column after the other in memory: napari asks for the extent of every column at every step, which is
     # eight times faster this way
     data = np.empty((len(table), 3), np.float64, order="F")
@@ -387,12 +389,15 @@ def defaults(store: PoseStore, keypoint: str | None = None, individual: str | No
     poses = store.poses
     keypoints, individuals = list(poses.keypoints), list(poses.individuals)
     first = keypoints[0] if keypoints else None
+    followed = isinstance(poses.metadata.get("swap_risk"), Mapping)
+    columns = {"swap_risk": np.zeros(1, np.float32)} if followed else {}
     return pd.DataFrame(
         {
             "label": pd.Categorical([keypoint if keypoint is not None else first], categories=keypoints),
             "id": pd.Categorical([individual if individual is not None else individuals[0]], individuals),
             "likelihood": [1.0],
             "human": [True],
+            **columns,
         }
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from napari_superanimal.plugin.conventions import OURS
 from napari_superanimal.plugin.image_source import pixels
 from napari_superanimal.plugin.session import session_of, show_poses, update_poses
 from napari_superanimal.plugin.store import PoseStore, reindex
+from napari_superanimal.poses import joined_risk
 from napari_superanimal.video import Video
 
 if TYPE_CHECKING:
@@ -179,4 +181,4 @@ def replace_frames(old: Poses, new: Poses) -> Poses:
     rows = np.isin(frames, new.frames)
     for name in ("xy", "visibility", "likelihood", "human", "boxes", "box_scores"):
         getattr(base, name)[rows] = getattr(fresh, name)[rows]
-    return base
+    return replace(base, metadata={**base.metadata, **joined_risk(old, new)})

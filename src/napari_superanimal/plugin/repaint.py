@@ -51,6 +51,9 @@ def restyle(layer: Points, store: PoseStore, everything: bool = False) -> None:
         return
     layer.features["likelihood"] = likelihood
     layer.features["human"] = human
+    risk = store.risk(t, a, k)
+    if risk is not None and "swap_risk" in layer.features:
+        layer.features["swap_risk"] = risk
     look = looks(colors[rows], likelihood[rows], human[rows], store.threshold)
     for name, values in (
         ("face_color", look.face),

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_superanimal.poses import LABELLED, OCCLUDED, SINGLE, UNDEFINED, UNLABELLED, Poses
+from napari_superanimal.poses import (
+    LABELLED,
+    OCCLUDED,
+    SINGLE,
+    UNDEFINED,
+    UNLABELLED,
+    Poses,
+    swap_risk_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -102,6 +110,8 @@ class PoseStore:
     origin: Poses | None = field(default=None, repr=False)
     undo_stack: list[Edit] = field(default_factory=list, repr=False)
     redo_stack: list[Edit] = field(default_factory=list, repr=False)
+    #: The swap risk of the poses that it was worked out for.
+    _risk: tuple[Poses, npt.NDArray[np.float32] | None] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         poses = self.poses
@@ -146,13 +156,18 @@ class PoseStore:
         at = np.searchsorted(have, wanted).clip(0, len(have) - 1)
         return np.where(have[at] == wanted, at, -1)
 
-    def table(self, frames: npt.ArrayLike | None = None) -> PointTable:
-        """The points of some frames (default: all), ordered by frame, individual, keypoint."""
+    def cells(self, frames: npt.ArrayLike | None = None) -> tuple[Ints, Ints, Ints]:
+        """Row, individual and keypoint of the points that `table` gives."""
         poses = self.poses
         rows = np.arange(len(poses)) if frames is None else np.unique(self.rows(frames))
         rows = rows[rows >= 0]
         t, a, k = np.nonzero(np.isfinite(poses.xy[rows]).all(-1))
-        t = rows[t]
+        return rows[t], a, k
+
+    def table(self, frames: npt.ArrayLike | None = None) -> PointTable:
+        """The points of some frames (default: all), ordered by frame, individual, keypoint."""
+        poses = self.poses
+        t, a, k = self.cells(frames)
         return PointTable(
             frames=poses.frames[t],
             xy=poses.xy[t, a, k],
@@ -161,6 +176,14 @@ class PoseStore:
             likelihood=poses.likelihood[t, a, k],
             human=poses.human[t, a, k],
         )
+
+    def risk(self, t: Ints, a: Ints, k: Ints) -> npt.NDArray[np.float32] | None:
+        """(N,) swap risk of some cells; what a person placed has none. None where nobody looked for it."""
+        poses = self.poses
+        if self._risk is None or self._risk[0] is not poses:
+            self._risk = poses, swap_risk_of(poses)
+        whole = self._risk[1]
+        return None if whole is None else np.where(poses.human[t, a, k], np.float32(0), whole[t, a])
 
     def touched(self) -> Bools:
         """(T, A, K) keypoints that are not where they were when the poses came."""

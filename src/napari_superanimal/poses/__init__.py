@@ -12,6 +12,7 @@ from napari_superanimal.poses.poses import (
     make_poses,
 )
 from napari_superanimal.poses.project import facing, project
+from napari_superanimal.poses.swap_risk import joined_risk, risk_rows, swap_risk_of
 
 __all__ = [
     "LABELLED",
@@ -23,10 +24,13 @@ __all__ = [
     "box_iou",
     "boxes_from_keypoints",
     "facing",
+    "joined_risk",
     "make_poses",
     "merge",
     "part_of",
     "project",
+    "risk_rows",
+    "swap_risk_of",
     "unproject",
     "with_boxes",
 ]

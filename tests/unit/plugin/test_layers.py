@@ -17,7 +17,7 @@ from napari_superanimal.plugin import layers as L
 from napari_superanimal.plugin.conventions import OURS
 from napari_superanimal.plugin.layers import layer_to_poses, poses_to_layers
 from napari_superanimal.plugin.style import keypoint_colors, looks
-from napari_superanimal.poses import Poses, make_poses
+from napari_superanimal.poses import Poses, make_poses, risk_rows, swap_risk_of
 
 ARRAYS = ("frames", "xy", "visibility", "likelihood", "human", "boxes", "box_scores", "image_sizes")
 
@@ -104,6 +104,40 @@ def test_what_the_layer_tells() -> None:
     assert header["names"] == ["scorer", "individuals", "bodyparts", "coords"]
     assert header["columns"][0] == ("me", "mouse0", "nose", "x")
     assert len(header["columns"]) == 2 * 4 * 3
+
+
+def followed(seed: int = 0) -> Poses:
+    """Predictions of two individuals that were followed; each frame has a risk of its own."""
+    poses = replace(some(seed=seed), human=np.zeros((6, 2, 4), bool))
+    risk = np.array([[0, 0], [0, 0.25], [0.5, 0.5], [1, 0], [0, 0], [0.75, 0.75]], np.float32)
+    rows = risk_rows([(poses.frames, risk)], poses.individuals)
+    return replace(poses, metadata={"swap_risk": {"risk": 0.5, "frames": 3, "spans": [], "rows": rows}})
+
+
+def test_the_risk_of_an_exchange_is_a_feature() -> None:
+    poses = followed()
+    layer = points_layer(poses)
+    assert layer.features.columns.tolist() == ["label", "id", "likelihood", "human", "swap_risk"]
+    whole = swap_risk_of(poses)
+    for point, row in zip(layer.data, layer.features.itertuples(), strict=True):
+        t, a = poses.frames.tolist().index(int(point[0])), poses.individuals.index(row.id)
+        assert row.swap_risk == whole[t, a]
+    # what it is there for: find the points of frames that deserve a look
+    frames = np.unique(layer.data[layer.features["swap_risk"] >= 0.5, 0])
+    np.testing.assert_array_equal(frames, poses.frames[[2, 3, 5]])
+    assert layer.feature_defaults["swap_risk"].iloc[0] == 0
+    assert_equal(layer_to_poses(layer), poses)
+    assert_equal(layer_to_poses(layer.as_layer_data_tuple()), poses)
+
+
+def test_one_animal_that_was_followed_by_nobody_has_no_such_feature() -> None:
+    assert "swap_risk" not in points_layer(some(a=1)).features
+
+
+def test_the_header_knows_nothing_of_it() -> None:
+    """napari-deeplabcut's columns are x, y and likelihood, as before."""
+    header = points_layer(followed(), kind="predictions").metadata["header"]
+    assert {column[-1] for column in header["columns"]} == {"x", "y", "likelihood"}
 
 
 def test_frame_y_x() -> None:

@@ -13,7 +13,7 @@ from napari_superanimal.plugin import layers as L
 from napari_superanimal.plugin.conventions import OURS
 from napari_superanimal.plugin.layers import layer_to_poses, poses_to_layers
 from napari_superanimal.plugin.session import attach, session_of, show_poses, update_poses, watch
-from napari_superanimal.poses import Poses, make_poses
+from napari_superanimal.poses import Poses, make_poses, risk_rows
 
 NAMES = ("nose", "left_ear", "right_ear")
 
@@ -263,3 +263,59 @@ def test_scaled_image(viewer: ViewerModel) -> None:
         each.scale = (1, 0.5, 0.5)[-each.ndim :]
     viewer.dims.set_current_step(0, 33)
     assert session_of(layer).frame == 33
+
+
+def followed() -> Poses:
+    """Both individuals are at risk in frames 20 to 29."""
+    poses = full()
+    risk = np.zeros((50, 2), np.float32)
+    risk[20:30] = 0.8
+    rows = risk_rows([(poses.frames, risk)], poses.individuals)
+    return replace(poses, metadata={"swap_risk": {"risk": 0.5, "frames": 10, "spans": [], "rows": rows}})
+
+
+def risky(layer) -> list[int]:
+    return np.unique(layer.data[layer.features["swap_risk"] > 0.5, 0]).astype(int).tolist()
+
+
+def test_what_a_person_placed_has_no_risk(viewer: ViewerModel) -> None:
+    layer = show_poses(viewer, followed(), name="p")
+    assert risky(layer) == list(range(20, 30))
+    row = int(np.flatnonzero(layer.data[:, 0] == 25)[0])
+    drag(layer, row)
+    assert layer.features["swap_risk"].iloc[row] == 0
+    assert (layer.features["swap_risk"] > 0.5).sum() == 10 * 2 * 3 - 1
+    editing.undo(layer)
+    assert (layer.features["swap_risk"] > 0.5).sum() == 10 * 2 * 3
+
+
+def test_a_point_can_be_added_where_there_is_a_risk(viewer: ViewerModel) -> None:
+    poses = followed()
+    poses.xy[25, 0, 1] = np.nan
+    layer = show_poses(viewer, replace(poses, likelihood=poses.likelihood), name="p")
+    viewer.dims.set_point(0, 25)
+    layer.mode = "add"
+    layer.add([25, 40, 50])
+    assert layer.features["label"].iloc[-1] == "left_ear"
+    assert layer.features["swap_risk"].iloc[-1] == 0
+    assert bool(layer.features["human"].iloc[-1])
+
+
+def test_newer_predictions_bring_their_risk(viewer: ViewerModel) -> None:
+    layer = show_poses(viewer, full(), name="p")
+    assert "swap_risk" not in layer.features
+    update_poses(layer, followed())
+    assert risky(layer) == list(range(20, 30))
+    session_of(layer).choose("nose", "m1")
+    assert layer.feature_defaults["swap_risk"].iloc[0] == 0
+
+
+def test_the_window_of_a_long_recording_has_it_too(
+    viewer: ViewerModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(L, "ORDINARY_LIMIT", 100)
+    monkeypatch.setattr(L, "WINDOW_POINTS", 60)
+    layer = show_poses(viewer, followed(), name="p")
+    assert risky(layer) == []
+    viewer.dims.set_point(0, 25)
+    assert risky(layer) == list(range(20, 30))
