@@ -1,10 +1,11 @@
 """Adaptation to videos without labels: what it does to jitter, dropped keypoints and errors, and when it is reverted.
 
-    python benchmarks/adaptation.py --data DATA [--only horse dog mouse dark upside-down detector]
+    python benchmarks/adaptation.py --data DATA [--only horse dog mouse dark upside-down exchanged detector]
 
 Every run is `superanimal adapt` as users start it, with three seeds: three public videos, a rendered clip darkened and
-blurred with known truth, and the dog and the horse turned upside down, where the model's own predictions are wrong. All
-figures are of held-out frames. Labels, where there are any, take no part in learning, but in the decision. `--only
+blurred with known truth, the dog and the horse turned upside down, where the model's own predictions are wrong, and
+models that call one part of the body by another's name: steady, sure, and wrong from every side. All figures are of
+held-out frames. Labels, where there are any, take no part in learning, but in the decision. `--only
 detector` trains the detector, too, on two clips.
 """
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 import time
 from dataclasses import dataclass, replace
@@ -26,17 +28,24 @@ from scipy.ndimage import gaussian_filter
 from napari_superanimal.adaptation.adapt import AdaptSettings
 from napari_superanimal.demo.render import render_clip
 from napari_superanimal.jobs.adapt import AdaptOptions, adapt_files
+from napari_superanimal.models.card import write_card
+from napari_superanimal.models.zoo import find_model
 from napari_superanimal.poses.formats import registry
 from napari_superanimal.video import VideoWriter, open_video
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     import numpy.typing as npt
 
     from napari_superanimal.jobs.adapt import Outcome
 
 QUADRUPED, MOUSE = "quadruped-sideview-mini", "mouse-topview-mini"
+#: Names that a model is made to exchange, by clip.
+EXCHANGED = {
+    "dog": (("front_left_thai", "front_left_knee"), ("front_right_thai", "front_right_knee")),
+    "mouse": (("nose", "left_ear"),),
+}
 RENDERED = 240
 
 
@@ -46,7 +55,7 @@ class Case:
 
     name: str
     video: Path
-    model: str
+    model: str | Path
     labels: Path | None = None
     expected: str | None = None
     detector: bool = False
@@ -70,6 +79,16 @@ def write_video(path: Path, frames: Any, fps: float, change: Callable[[Any], Any
         for i in range(len(frames)):
             writer.write(np.ascontiguousarray(change(frames[i])))
     return path
+
+
+def exchanged(model: str, folder: Path, pairs: Iterable[tuple[str, str]]) -> Path:
+    """A copy of a model that calls keypoints by each other's names."""
+    ref = find_model(model)
+    out = folder / f"{model}-exchanged"
+    shutil.copytree(ref.folder, out)
+    other = {a: b for pair in pairs for a, b in (pair, pair[::-1])}
+    write_card(replace(ref.card, keypoints=tuple(other.get(k, k) for k in ref.card.keypoints)), out)
+    return out
 
 
 class _Frames:
@@ -111,6 +130,12 @@ def cases(data: Path, folder: Path, only: set[str]) -> list[Case]:
                     folder / f"{name}_upside_down.mp4", _Frames(path), 24.0, lambda f: f[::-1, ::-1]
                 )
                 found.append(Case(f"{name} upside down", turned, model, expected="reverted"))
+    if "exchanged" in only:
+        for name, path, model in (("dog", dog, QUADRUPED), ("mouse", mouse, MOUSE)):
+            if path.is_file():
+                wrong = exchanged(model, folder, EXCHANGED[name])
+                title = " and ".join(EXCHANGED[name][0]).replace("_", " ")
+                found.append(Case(f"{name}, {title} exchanged", path, wrong, expected="reverted"))
     if "detector" in only:
         for name, path, model, labels in (("horse", horse, QUADRUPED, truth), ("mouse", mouse, MOUSE, None)):
             if path.is_file():
@@ -147,6 +172,7 @@ def figures(outcome: Outcome) -> dict[str, Any]:
         "error_px",
         "right",
         "labels",
+        "motion",
     )
     return {
         "decision": outcome.decision,
@@ -155,7 +181,10 @@ def figures(outcome: Outcome) -> dict[str, Any]:
         "frames": proof.frames,
         "points": proof.points,
         "triplets": proof.triplets,
-        "arms": {arm: {k: getattr(f, k) for k in keep} for arm, f in proof.arms.items()},
+        "arms": {
+            arm: {**{k: getattr(f, k) for k in keep}, "odd": f.odd.share, "odd_told": f.odd.told}
+            for arm, f in proof.arms.items()
+        },
         "pseudo_labels": next(iter(outcome.pseudo_labels.values()), {}),
         "trust": next(iter(outcome.trust.values()), {}),
     }
@@ -177,12 +206,12 @@ def summarise(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def main() -> None:
-    names = ("horse", "dog", "mouse", "dark", "upside-down", "detector")
+    names = ("horse", "dog", "mouse", "dark", "upside-down", "exchanged", "detector")
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--only", nargs="+", choices=names, default=names[:5])
+    parser.add_argument("--only", nargs="+", choices=names, default=names[:6])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--work", type=Path, help="keep finished runs here and go on from them")
     args = parser.parse_args()
@@ -215,7 +244,7 @@ def main() -> None:
                 )
             results[case.name] = {
                 "video": case.video.name,
-                "model": case.model,
+                "model": find_model(case.model).card.name,
                 "expected": case.expected,
                 "detector": case.detector,
                 "runs": runs,

@@ -10,6 +10,9 @@ that a model that drops what it cannot place gains nothing.
 - **dropped**: share of (frame, animal, keypoint) that is missing or below the card's threshold.
 - **body size**: square root of the area of the convex hull of the fixed points of a frame; its coefficient of variation
   (standard deviation over mean) within each burst, averaged over bursts.
+- **out of proportion**: share of sure points (each model's own) whose distances from the others are as on no animal
+  that the model was trained on (`poses.proportions`).
+- **motion**: how much the fixed points move within their boxes, trembling left out (`bodies.motion`).
 - **agreement**: share of fixed points that stay within a tenth of the animal's size of where they were.
 - **error**: mean distance from labels, px, where there are any.
 """
@@ -23,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import linear_sum_assignment
 
+from napari_superanimal.adaptation.bodies import OddPoints, motion, odd_points
 from napari_superanimal.adaptation.heading import headings
 from napari_superanimal.adaptation.pseudo import trusted
 from napari_superanimal.evaluation.jitter import accelerations, hull_sizes
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from napari_superanimal.adaptation.teacher import Looks
     from napari_superanimal.models.load import LoadedModel
     from napari_superanimal.poses import Poses
+    from napari_superanimal.poses.proportions import Proportions
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -61,6 +66,10 @@ class Figures:
         Mean distance from the labels, and share of labels within a tenth of the animal's size.
     labels : int
         Labelled points measured on.
+    odd : OddPoints
+        Sure points out of proportion.
+    motion : float
+        Of the fixed points within their boxes, in sizes of the animal.
     per_keypoint : dict
         Keypoint to ``jitter_fixed_px``, ``dropped``, ``error_px``.
     """
@@ -74,6 +83,8 @@ class Figures:
     error_px: float
     right: float
     labels: int
+    odd: OddPoints
+    motion: float
     per_keypoint: dict[str, dict[str, float]]
 
     def to_json(self) -> dict[str, Any]:
@@ -125,6 +136,7 @@ def prove(
     *,
     fixed: Bools | None = None,
     labels: Poses | None = None,
+    proportions: Proportions | None = None,
 ) -> Proof:
     """Compare predictions of the same frames.
 
@@ -141,6 +153,8 @@ def prove(
     labels : Poses, optional
         Rows are frames of the same video (``frames``), keypoints those of `before`; frames without labels may be
         missing.
+    proportions : Proportions, optional
+        What bodies should be like, for the keypoints of `before`.
     """
     after = same_columns(before, after)
     own = np.array([before.keypoints.index(k) for k in keypoints])
@@ -154,7 +168,11 @@ def prove(
     at = before.xy[:, :, own]
     truth = None if labels is None else _on_rows(labels, before)
     figures = {
-        name: _figures(poses, own, both, sure, triplets, given, at, sizes, threshold, truth)
+        name: replace(
+            _figures(poses, own, both, sure, triplets, given, at, sizes, threshold, truth),
+            motion=motion(poses.xy[:, :, own], before.boxes, sure & both, before.frames),
+            odd=odd_points(proportions, np.where(_sure(poses, threshold)[..., None], poses.xy, np.nan)),
+        )
         for name, poses in arms.items()
     }
     count = int(np.isfinite(accelerations(np.where(sure[..., None], at, np.nan), before.frames)).sum())
@@ -207,6 +225,8 @@ def _figures(
         error_px=_mean(error),
         right=right,
         labels=count,
+        odd=OddPoints(),
+        motion=float("nan"),
         per_keypoint=per,
     )
 

@@ -16,6 +16,10 @@ FELL = 0.05
 WORSE = 0.05
 #: Dropping may rise by this share of all points, body size's variation by this factor and amount.
 DROP_SLACK, SIZE_SLACK, SIZE_FLOOR = 0.02, 1.1, 0.002
+#: Share of sure points out of proportion may rise by this.
+ODD_SLACK = 0.05
+#: Fixed points must keep this share of their motion within the box, where they move by more than `MOVES` sizes.
+LIVES, MOVES = 0.7, 0.04
 #: Share of fixed points that must stay where they were.
 AGREE = 0.8
 #: Errors may rise by this factor. Where they fall to this share, sure points may have moved: they were wrong.
@@ -43,7 +47,8 @@ def judge(proof: Proof, doubts: Sequence[str] = (), *, learned: bool = True) -> 
     """The decision rule.
 
     On a video that was learned from, jitter must fall; on another one it must not rise. Nowhere may sure points jitter
-    more, more keypoints be dropped, the body's size vary more, sure points move away, or the error rise.
+    more, more keypoints be dropped, the body's size vary more, more sure points be out of proportion, sure points move
+    away or stand still in their boxes, or the error rise.
 
     Parameters
     ----------
@@ -72,6 +77,18 @@ def judge(proof: Proof, doubts: Sequence[str] = (), *, learned: bool = True) -> 
         against.append(
             f"the body's size varies more: {100 * before.size_variation:.1f} % before, "
             f"{100 * after.size_variation:.1f} % after"
+        )
+    if misplaced := after.odd.wrong(before.odd):
+        against.append(f"{', '.join(misplaced[:4])} mostly do not fit the rest of the body, and did before")
+    elif min(before.odd.told, after.odd.told) >= ENOUGH and after.odd.share > before.odd.share + ODD_SLACK:
+        against.append(
+            f"more sure points are out of proportion with the rest of the body: {100 * before.odd.share:.0f} % before, "
+            f"{100 * after.odd.share:.0f} % after"
+        )
+    if before.motion > MOVES and after.motion < LIVES * before.motion:
+        against.append(
+            f"points that the starting model was sure of move less within the animal: by {100 * before.motion:.0f} % "
+            f"of its size before, {100 * after.motion:.0f} % after"
         )
     # labels know better than the starting model: points that moved towards them need not have stayed
     corrected = labelled and after.error_px <= CORRECTED * before.error_px

@@ -260,6 +260,7 @@ def _train(work: _Work, learned: Sequence[_Clip], new: LoadedModel) -> LoadedMod
 
 def _look_after(work: _Work, clip: _Clip, new: LoadedModel | None) -> None:
     """The adapted model on held-out frames, beside the starting one; None where nothing was trained."""
+    from napari_superanimal.adaptation.bodies import proportions_for
     from napari_superanimal.adaptation.proof import fixed_points, prove
 
     assert clip.before is not None
@@ -270,7 +271,17 @@ def _look_after(work: _Work, clip: _Clip, new: LoadedModel | None) -> None:
     card = work.model.card
     beside = None if clip.lesson is None else clip.lesson.looks
     fixed = fixed_points(clip.before, clip.looks, work.model, card.threshold, beside)
-    clip.proof = prove(clip.before, after, card.keypoints, card.threshold, fixed=fixed, labels=clip.labels)
+    seen = [clip.looks] if beside is None else [clip.looks, beside]
+    proportions, _ = proportions_for(work.model, seen, card.threshold)
+    clip.proof = prove(
+        clip.before,
+        after,
+        card.keypoints,
+        card.threshold,
+        fixed=fixed,
+        labels=clip.labels,
+        proportions=proportions,
+    )
 
 
 def _conclude(

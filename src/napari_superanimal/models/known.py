@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from napari_superanimal.poses.proportions import Proportions, proportions_of
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from napari_superanimal.models.card import ModelCard
 
 #: Where distributions stand in a card's calibration.
 KEY = "pictures"
+#: Where the proportions of the animals stand that it was trained on.
+PROPORTIONS = "proportions"
 
 
 def known_pictures(card: ModelCard, kind: str = "known") -> dict[str, dict[str, float]]:
@@ -24,6 +28,18 @@ def known_pictures(card: ModelCard, kind: str = "known") -> dict[str, dict[str, 
     pictures: Any = card.calibration.get(KEY, {})
     found = pictures.get(kind, {}) if isinstance(pictures, dict) else {}
     return {k: v for k, v in found.items() if isinstance(v, dict) and v}
+
+
+def known_proportions(card: ModelCard, keypoints: Sequence[str]) -> Proportions | None:
+    """Proportions of the labelled animals that a model was trained on; None where its card has none.
+
+    Parameters
+    ----------
+    keypoints : sequence of str
+        Those of the bodies to be judged, in their order.
+    """
+    found: Any = card.calibration.get(PROPORTIONS, {})
+    return proportions_of(found, keypoints) if isinstance(found, dict) else None
 
 
 def outside(value: float, levels: Mapping[str, float], margin: float = 1.0) -> float:

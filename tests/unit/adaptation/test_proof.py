@@ -7,21 +7,35 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from napari_superanimal.adaptation.bodies import OddPoints, motion, odd_points
 from napari_superanimal.adaptation.proof import prove, same_columns
 from napari_superanimal.adaptation.trust import Trust, doubts
 from napari_superanimal.adaptation.verdict import judge
 from napari_superanimal.poses import Poses, make_poses
+from napari_superanimal.poses.proportions import Proportions, learn_proportions
 
 KEYPOINTS = ("nose", "left_ear", "right_ear", "tail_base", "tail_end")
 GOOD = Trust(50, (0.8, 0.4, 0.5, 0.4), 0.9, 0.9, 40, 5, 0.5, 2.0)
 
 
+BODY = np.array([[40, 0], [25, 10], [25, -10], [-20, 5], [-45, -5]], float)
+
+
+@pytest.fixture(scope="module")
+def usual() -> Proportions:
+    """What such bodies are like."""
+    rng = np.random.default_rng(0)
+    bodies = BODY + rng.normal(0, 3, (300, 5, 2))
+    found = learn_proportions(bodies, KEYPOINTS, np.array([0, 2, 1, 3, 4]), mirrored=False)
+    assert found is not None
+    return found
+
+
 def clip(noise: float = 0.0, seed: int = 0, likelihood: float = 0.9, offset: float = 0.0) -> Poses:
     """Two bursts of 30 frames of an animal that moves steadily, size 100 px."""
     rng = np.random.default_rng(seed)
-    body = np.array([[40, 0], [25, 10], [25, -10], [-20, 5], [-45, -5]], float)
     frames = np.concatenate([np.arange(30), np.arange(100, 130)])
-    xy = 200 + body[None] + frames[:, None, None] * np.array([0.5, 0.2])
+    xy = 200 + BODY[None] + frames[:, None, None] * np.array([0.5, 0.2])
     xy = xy + rng.normal(0, 1, xy.shape) * noise + offset
     boxes = np.concatenate([xy.mean(1) - 50, np.full((60, 2), 100.0)], -1)
     return make_poses(
@@ -87,6 +101,70 @@ def test_a_body_that_breathes_fails() -> None:
     assert any("size varies more" in r for r in verdict.reasons)
 
 
+def test_a_body_that_no_animal_has_fails(usual: Proportions) -> None:
+    """Points that the starting model was not sure of come to lie where they cannot be, steadily and surely."""
+    before, after = clip(2.0), clip(0.5, seed=1)
+    before.likelihood[:, :, 4] = 0.2
+    assert judge(prove(before, after, KEYPOINTS, 0.6, proportions=usual)).passes
+    after.xy[:, :, 4] = after.xy[:, :, 0] + [3, 20]
+    proof = prove(before, after, KEYPOINTS, 0.6, proportions=usual)
+    (reason,) = judge(proof).reasons
+    assert reason.startswith("tail_end mostly do")
+    assert judge(prove(before, after, KEYPOINTS, 0.6)).passes, "without proportions nobody would know"
+    # what was as odd before is not the adaptation's fault
+    before.likelihood[:, :, 4] = 0.9
+    before.xy[:, :, 4] = before.xy[:, :, 0] + [3, 20]
+    assert judge(prove(before, after, KEYPOINTS, 0.6, proportions=usual)).passes
+
+
+def test_a_few_points_out_of_proportion_everywhere_fail(usual: Proportions) -> None:
+    before, after = clip(2.0), clip(0.5, seed=1)
+    for k in range(5):
+        rows = np.arange(4 * k, 60, 20)
+        after.xy[rows, :, k] += 60.0
+    proof = prove(before, after, KEYPOINTS, 0.6, proportions=usual)
+    assert proof.after.odd.wrong(proof.before.odd) == ()
+    assert any("out of proportion" in reason for reason in judge(proof).reasons)
+
+
+def test_a_body_that_stands_still_fails() -> None:
+    """The mean pose, whatever is shown, is steady, and near enough to where sure points are."""
+    before, after = clip(1.0), clip(0.1, seed=1)
+    wave = 9.0 * np.sin(np.arange(60) / 4)[:, None]
+    for k, way in enumerate(([0, 1], [1, 0], [-1, 0], [0, -1], [0, 1])):
+        before.xy[:, :, k] += wave[..., None] * np.array(way)
+    proof = prove(before, after, KEYPOINTS, 0.6)
+    assert proof.before.motion == pytest.approx(0.064, abs=0.01)
+    (reason,) = judge(proof).reasons
+    assert "move less within the animal" in reason
+
+
+def test_motion_is_not_trembling() -> None:
+    boxes = np.tile([150.0, 150, 100, 100], (60, 1, 1))
+    given = np.ones((60, 1, 1), bool)
+    frames = np.arange(60)
+    rng = np.random.default_rng(0)
+    still = np.full((60, 1, 1, 2), 200.0) + rng.normal(0, 3, (60, 1, 1, 2))
+    assert motion(still, boxes, given, frames) < 0.03
+    walking = still + np.linspace(-20, 20, 60)[:, None, None, None]
+    assert motion(walking, boxes, given, frames) > 0.12
+    assert np.isnan(motion(walking[:4], boxes[:4], given[:4], frames[:4]))
+    # neighbours only: no window spans a gap
+    assert np.isnan(motion(walking, boxes, given, frames * 2))
+
+
+def test_keypoints_are_called_wrong_only_with_some_evidence(usual: Proportions) -> None:
+    xy = np.tile(BODY, (20, 1, 1))
+    assert odd_points(usual, xy).wrong() == ()
+    assert odd_points(None, xy) == OddPoints()
+    xy[:, 3] = xy[:, 0]
+    found = odd_points(usual, xy)
+    assert found.told == 100
+    assert found.wrong() == ("tail_base",)
+    assert odd_points(usual, xy[:5]).wrong() == ()
+    assert found.wrong(found) == ()
+
+
 def test_labels_decide_where_there_are_some() -> None:
     # 8 px is within a tenth of the animal: agreement alone would not see it
     proof = prove(clip(2.0), clip(0.5, seed=1, offset=5.0), KEYPOINTS, 0.6, labels=clip())
@@ -128,6 +206,8 @@ def test_doubts_about_the_pseudo_labels_fail_however_steady_it_looks() -> None:
         ({"mirrored": 0.7}, "top view", "mirrored"),
         ({"backwards": 35}, "side view", "tail first"),
         ({"novelty": 3.0}, "top view", "unlike all"),
+        ({"odd": 0.2, "told": 200}, "side view", "out of proportion"),
+        ({"odd": 0.2, "told": 200, "misplaced": ("nose",)}, "side view", "nose mostly lie"),
     ],
 )
 def test_each_check_says_what_is_wrong(wrong: dict[str, float], view: str, word: str) -> None:
