@@ -1,0 +1,162 @@
+"""The parts of docs/results.md on `superanimal check` and on cleaning up tracks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common import number, table
+from speed_sections import paragraph
+
+#: Longest that a check may take.
+LIMIT_S = 60.0
+
+
+def percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.0f} %"
+
+
+def check(result: dict[str, Any]) -> list[str]:
+    """What check says, how long that takes, and what followed; see check_videos.py."""
+    videos = result["videos"]
+    rows = []
+    for name, r in videos.items():
+        for i, (model, m) in enumerate(ranked(r)):
+            true = r.get("measured", {}).get(model, {}).get("right")
+            time = "" if i else f"{r['seconds']:.1f} s"
+            rows.append(
+                ["" if i else name, time, f"{i + 1}. {model}", percent(m["expected_right"]), percent(true)]
+            )
+    slowest = max(r["seconds"] for r in videos.values())
+    labels = "; ".join(f"{name}: {r['labels']}" for name, r in videos.items() if r.get("labels"))
+    intro = f"""
+        `superanimal check` on {len(videos)} public videos, {max(r["frames"] for r in videos.values())} frames
+        each at most, all installed models side by side. *Expected right* is the share of the model's keypoints
+        that check expects within a tenth of the animal's size; *measured* is that share where there are labels
+        ({labels}), boxes from the model's own detector, on up to six bursts of 24 frames.
+    """
+    header = ["video", "time", "ranking", "expected right", "measured right"]
+    verdict = "met" if slowest < LIMIT_S else "not met"
+    aim = f"- the slowest check took {slowest:.1f} s (aim under {LIMIT_S:g} s: {verdict})."
+    return [paragraph(intro), "", table(header, rows), "", aim, "", *advice(videos)]
+
+
+def ranked(r: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Models of a video, the most promising first."""
+    return sorted(r["models"].items(), key=lambda item: -item[1]["expected_right"])
+
+
+def advice(videos: dict[str, Any]) -> list[str]:
+    """Every piece of advice, and what came of following it."""
+    out = []
+    rows: list[list[str]] = []
+    for name, r in videos.items():
+        for n, f in enumerate(r.get("followed", [])):
+            rows.append(
+                [
+                    "" if n else name,
+                    f"{f['model']}: {f['text']}. **{f['step']}**",
+                    f["did"] or f"not followed: {f['why_not']}",
+                    figures(f.get("before")),
+                    figures(f.get("after")),
+                    f["paid"],
+                ]
+            )
+    if not rows:
+        return out
+    intro = """
+        What check advised, read aloud, and what happened when it was followed: all advice for the best model,
+        the first piece for the others. Figures are of the same frames before and after: keypoints right and
+        mean error on labels where there are any; else the share of keypoints above the model's threshold
+        (*sure*), jitter (mean absolute acceleration in sizes of the body), and frames with an animal. Adapting
+        sees no labels here. *Helped* is yes where more keypoints are right, or, without labels, where none of
+        the three got worse and one got better.
+    """
+    header = ["video", "finding and advice", "what was done", "before", "after", "helped"]
+    told = [f["paid"] for r in videos.values() for f in r.get("followed", []) if f["paid"]]
+    counts = ", ".join(f"{told.count(word)} {word}" for word in dict.fromkeys(sorted(told, reverse=True)))
+    return [
+        paragraph(intro),
+        "",
+        table(header, rows),
+        "",
+        f"- of {len(told)} that could be judged: {counts}.",
+        "",
+    ]
+
+
+def figures(found: dict[str, Any] | None) -> str:
+    """The figures of one state in one cell."""
+    if not found:
+        return ""
+    parts = []
+    if found.get("right") is not None:
+        parts.append(f"{percent(found['right'])} right, {number(found['error_px'], 1)} px")
+    if found.get("sure") is not None:
+        parts.append(f"{percent(found['sure'])} sure, jitter {number(found['jitter'], 3)}")
+        parts.append(
+            f"{number(found['animals_per_frame'], 1)} animals per frame, in {percent(found['frames_with_an_animal'])}"
+        )
+    return "; ".join(parts)
+
+
+def cleanup(result: dict[str, Any]) -> list[str]:
+    """Swaps, outliers and smoothing on spoilt truth; see cleanup.py."""
+    d = result["detection"]
+
+    def row(title: str, key: str, as_percent: bool = True) -> list[str]:
+        f = d[key]
+        cells = [percent(f[k]) if as_percent else number(f[k]) for k in ("mean", "min", "max")]
+        return [title, *cells]
+
+    intro = f"""
+        True keypoints of rendered mice, spoilt with noise of {percent(result["noise_body_lengths"])} of the
+        body's length, exchanged left and right points and stray points, then given to `find_problems` and
+        `clean`. Points are *wrong* if they are more than a tenth of the body away from the truth.
+    """
+    rows = [
+        row("exchanged points that were found", "swap_recall"),
+        row("points called exchanged that are", "swap_precision"),
+        row("stray points that were found", "outlier_recall"),
+        row("points called stray that are", "outlier_precision"),
+        [
+            "points accused on tracks with noise only",
+            *(f"{100 * d['accused_cells_of_a_clean_track'][k]:.3f} %" for k in ("mean", "min", "max")),
+        ],
+        ["wrong points before", *(f"{100 * d['wrong_before'][k]:.1f} %" for k in ("mean", "min", "max"))],
+        ["wrong points after", *(f"{100 * d['wrong_after'][k]:.1f} %" for k in ("mean", "min", "max"))],
+        row("mean error before, px", "error_px_before", False),
+        row("mean error after, px", "error_px_after", False),
+        ["frames per second", *(number(d["frames_per_second"][k], 0) for k in ("mean", "min", "max"))],
+    ]
+    out = [paragraph(intro), "", table(["", "mean", "lowest", "highest"], rows), ""]
+    out += [
+        "Smoothing, on the noise alone and after such a clean-up (error and jitter in px; last the truth):",
+        "",
+    ]
+    kinds = result["smoothing"]
+    header = ["method"]
+    for kind in kinds:
+        header += [f"{kind}: error", "jitter"]
+    names = list(next(iter(kinds.values())))
+    rows = [
+        [
+            name,
+            *(
+                cell
+                for kind in kinds.values()
+                for cell in (number(kind[name]["error_px"]), number(kind[name]["jitter_px"]))
+            ),
+        ]
+        for name in names
+    ]
+    truth = [number(kind["none"]["jitter_of_the_truth_px"]) for kind in kinds.values()]
+    rows.append(["the truth", *(cell for jitter in truth for cell in ("0.00", jitter))])
+    out += [table(header, rows), ""]
+    if "predicted" in result:
+        out += ["What the shipped model sees in rendered frames, which it knows well:", ""]
+        rows = [
+            [name, number(f["error_px"]), f"{100 * f['wrong']:.1f} %", number(f["jitter_px"])]
+            for name, f in result["predicted"].items()
+        ]
+        out += [table(["", "error px", "wrong", "jitter px"], rows), ""]
+    return out
