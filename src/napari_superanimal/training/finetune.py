@@ -30,6 +30,7 @@ from napari_superanimal.training.detector_update import update_detector
 from napari_superanimal.training.head import Head, head_of
 from napari_superanimal.training.loop import LoopConfig, run
 from napari_superanimal.training.modes import MODES
+from napari_superanimal.training.new_channels import learn_new_first
 from napari_superanimal.training.official_detector import update_released
 from napari_superanimal.training.pose_stage import Batch, draw_batches
 from napari_superanimal.training.rehearsal import Rehearsal
@@ -41,7 +42,7 @@ from napari_superanimal.training.train import POSE_CHECKPOINT, require_empty
 from napari_superanimal.training.vocabulary import one_sided, others
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from torch import Tensor
@@ -167,20 +168,19 @@ def finetune(
         frozen_statistics=mode in ("replay", "naive") or (head.keeps_statistics and mode != "scratch"),
     )
 
-    def learn(network: nn.Module, batch: Batch) -> Tensor:
-        return head.loss(network, batch, rehearsal)
+    def batches(rehearsal: Rehearsal | None) -> Callable[[nn.Module, np.random.Generator], Tensor]:
+        def learn(network: nn.Module, batch: Batch) -> Tensor:
+            return head.loss(network, batch, rehearsal)
 
+        asked = None if rehearsal is None else rehearsal.asked
+        return draw_batches(trained, head.size, augmentation, batch_size, learn, swap=swap, asked=asked)
+
+    new = [i for i, k in enumerate(task.come_from) if k is None]
+    if new and mode != "scratch" and not (resume and (out / POSE_CHECKPOINT).is_file()):
+        learn_new_first(network, head.rows, new, batches(None), loop, on_progress=tell, token=token)
     pose = run(
         network,
-        draw_batches(
-            trained,
-            head.size,
-            augmentation,
-            batch_size,
-            learn,
-            swap=swap,
-            asked=None if rehearsal is None else rehearsal.asked,
-        ),
+        batches(rehearsal),
         loop,
         validate=(lambda net: validation_error(head, net, check, symmetry)) if hold_out else None,
         checkpoint=out / POSE_CHECKPOINT,
@@ -194,7 +194,7 @@ def finetune(
         pose, gone = no_further_than_needed(
             start,
             pose,
-            [i for i, k in enumerate(task.come_from) if k is None],
+            new,
             (lambda net: validation_error(head, net, check, symmetry).get("val_error_px", float("nan")))
             if hold_out
             else None,
