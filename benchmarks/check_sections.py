@@ -1,4 +1,4 @@
-"""The parts of docs/results.md on `superanimal check` and on cleaning up tracks."""
+"""The parts of docs/results.md on `superanimal check`, on cleaning up tracks, and on proportions of bodies."""
 
 from __future__ import annotations
 
@@ -160,3 +160,38 @@ def cleanup(result: dict[str, Any]) -> list[str]:
         ]
         out += [table(["", "error px", "wrong", "jitter px"], rows), ""]
     return out
+
+
+def bodies(result: dict[str, Any]) -> list[str]:
+    """Whether proportions tell right from wrong; see proportions.py."""
+    limits = result["limits"]
+    intro = f"""
+        Keypoints that do not fit the rest of their body, by the proportions in the model's card (*odd*), of those that
+        could be judged. Adaptation does not learn where {percent(limits["keypoint"])} of a keypoint's or
+        {percent(limits["all"])} of all points are odd (*found*). Labels of held-out animals and of data sets that the
+        models have never seen should not be; nor what the models are sure of from every side on {result["frames"]}
+        frames of three clips, as it is. Then two names were exchanged there, on both sides of the body.
+    """
+
+    def cells(f: dict[str, Any]) -> list[str]:
+        worst = f"{f['worst']} {percent(f['worst_odd'])}" if f["worst"] else ""
+        return [str(f["judged"]), percent(f["odd"]), worst, "yes" if f["found"] else "no"]
+
+    rows = [
+        [name, {"validation": "held-out animals", "unseen": "never seen"}[f["role"]], *cells(f)]
+        for name, f in result["labels"].items()
+    ]
+    for name, each in result["clips"].items():
+        for n, (what, f) in enumerate(each.items()):
+            rows.append(
+                [f"clip: {name}" if n == 0 else "", what if n == 0 else f"{what} exchanged", *cells(f)]
+            )
+    header = ["bodies", "", "points judged", "odd", "worst keypoint", "found"]
+    tried = [
+        f["found"] for each in result["clips"].values() for what, f in each.items() if what != "as it is"
+    ]
+    right = [
+        f["found"] for each in result["clips"].values() for what, f in each.items() if what == "as it is"
+    ]
+    told = f"- {sum(tried)} of {len(tried)} exchanges were found; {sum(right)} of {len(right)} clips as they are."
+    return [paragraph(intro), "", table(header, rows), "", told, ""]

@@ -223,6 +223,10 @@ def test_frames_are_normalised_twice_but_not_for_torchvisions_own(ssdlite: Offic
     finder = BoxFinder(ssdlite, CPU)
     assert finder.prepare(white).amax().item() == pytest.approx(2.64, abs=1e-4)
     assert list(finder._network.model.transform.image_mean) == [0.5, 0.5, 0.5]
+    several = frames(3)
+    here = finder.prepare(several)
+    finder.frames_on_device = True
+    assert torch.equal(finder.prepare(several), here)
     finder._coco = True
     assert finder.prepare(white).amax().item() == 1.0
 

@@ -46,6 +46,7 @@ class BoxFinder:
     def __init__(self, model: OfficialDetector, device: torch.device, *, reference: bool = False) -> None:
         # torchvision's anchors and box operations fall back to the CPU on Apple's GPUs, as the reference does openly
         self.device = torch.device("cpu") if device.type == "mps" else device
+        self.frames_on_device = self.device.type != "cpu"
         self.name = model.card.name
         self.architecture = model.network.architecture
         self.threshold = 0.0 if reference else model.card.detector_threshold
@@ -61,7 +62,7 @@ class BoxFinder:
     def prepare(self, frames: Sequence[Image]) -> Tensor:
         """Frames of one size as the network wants them, on the device."""
         make = unit_range if self._coco else normalise
-        if self.device.type != "cpu":
+        if self.frames_on_device:
             return make(stacked(frames, self.device), self.device)
         return make(np.stack(frames), self.device)
 

@@ -90,6 +90,7 @@ def _cut(
     number = {key: n for n, key in enumerate(several)}
     whole = torch.stack([on_device(frame, device) for frame in several.values()])
     owner = torch.tensor([number[id(frame)] for frame in frames], device=device)[:, None, None]
+    x, right_of, above, below = (at.long() for at in (x, right_of, above, below))
 
     def line(y: Tensor) -> Tensor:
         one = whole[owner, y[:, :, None], x[:, None]].to(torch.int32) * left[:, None, :, None]
