@@ -249,17 +249,15 @@ def _save(
         assert detector is None or isinstance(detector, DetectorNet)
         save_model(card, pose, detector, out)
         return
-    if detector is None and OWN_RELEASE in card.detector:
+    old = model.detector
+    if detector is not None:
+        assert old is not None
+        released = old.card.detector.get(OWN_RELEASE) or old.card.official
+        card = replace(card, detector={"architecture": old.network.architecture, OWN_RELEASE: released})
+    elif OWN_RELEASE in card.detector:
         # the starting model has a detector of its own, which goes along
-        assert model.detector is not None
-        detector = model.detector.network
-    elif detector is not None:
-        assert model.detector is not None
-        name = model.detector.card
-        released = name.detector.get(OWN_RELEASE) or name.official
-        card = replace(
-            card, detector={"architecture": model.detector.network.architecture, OWN_RELEASE: released}
-        )
+        assert old is not None
+        detector = old.network
     save_tuned(card, pose, detector, out)
 
 

@@ -320,3 +320,23 @@ def test_a_network_of_tall_crops_sees_their_middle() -> None:
     # 96 of 128 px are seen, 16 to 112
     assert ((at[found][:, 0] > 15) & (at[found][:, 0] < 113)).all()
     assert (score >= 0).all()
+
+
+@pytest.mark.parametrize("architecture", ["hrnet_w32", "rtmpose_s"])
+def test_processes_share_a_batch(architecture: str, tmp_path: Path) -> None:
+    """Through the wrapper of several processes the loss is the same, also of heads without offsets."""
+    import torch.distributed as dist
+
+    from napari_superanimal.training.distributed import Shard
+
+    network = network_of(architecture, 3)
+    images, points = torch.rand(1, 3, 256, 256) * 255, POINTS[1:]
+    batch = Batch(images, points, CODES[1:], None, torch.ones(1))
+    with torch.no_grad():
+        alone = loss(network, batch, None)
+        dist.init_process_group("gloo", init_method=f"file://{tmp_path / 'group'}", rank=0, world_size=1)
+        try:
+            together = loss(Shard(network), batch, None)
+        finally:
+            dist.destroy_process_group()
+    torch.testing.assert_close(together, alone)
