@@ -9,13 +9,14 @@ from napari_superanimal.training.modes import MODES
 if TYPE_CHECKING:
     from napari_superanimal.models.card import ModelCard
 
-#: Steps of eight crops per second, without and with the old model's rehearsal, on two cores of a server.
+#: Steps of eight crops per second, without and with the old model's rehearsal. Of SuperAnimal's networks as
+#: `benchmarks/official_finetune.py` measured it on one core of a busy server: more cores are faster.
 MINI = (1.0, 1.0)
 OFFICIAL = {
-    "hrnet_w32": (0.2, 0.15),
-    "resnet_50": (0.2, 0.15),
-    "rtmpose_s": (0.5, 0.4),
-    "rtmpose_x": (0.1, 0.08),
+    "hrnet_w32": (0.22, 0.17),
+    "resnet_50": (0.24, 0.19),
+    "rtmpose_s": (1.6, 1.25),
+    "rtmpose_x": (0.12, 0.10),
 }
 
 
