@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from napari_superanimal.models.known import known_pictures
 from napari_superanimal.poses import box_iou
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from napari_superanimal.inference.frame_predictor import Boxes, Frame, FramePredictor, Predictions
     from napari_superanimal.models.card import ModelCard
@@ -34,7 +35,9 @@ CUT_OFF = 0.5
 OVERLAPS = 0.3
 #: A box is left out if its keypoints are this much less believable than those of the frame's best.
 DOUBTFUL = 0.4
-#: A scale is as good as another if keypoints are this much of as believable.
+#: In one frame, a look is as good as another if its keypoints are this much of as believable: some of that is chance.
+ALIKE = 0.95
+#: Scales suffice if, over frames, they reach this much of what all scales together do.
 AS_GOOD = 0.98
 #: Views per batch of frames.
 VIEWS = 48
@@ -269,8 +272,11 @@ class Survey:
         Mean likelihood of the keypoints of the best animal with the plain detector; a frame without one counts 0.
     by_scale : dict
         The same for each scale.
+    together : float
+        The same for the best scale of each frame.
     animal_share : float or None
-        Longer side of the animal relative to that of the picture, at the best scale; None where none is found.
+        Longer side of the animal relative to that of the picture, where it is most believable; None where none is
+        found.
     scales : tuple of float
         What to predict with; empty where the plain detector is as good.
     """
@@ -278,6 +284,7 @@ class Survey:
     frames: int
     single: float
     by_scale: dict[float, float]
+    together: float
     animal_share: float | None
     scales: tuple[float, ...]
 
@@ -286,6 +293,7 @@ class Survey:
             "frames": self.frames,
             "single": round(self.single, 4),
             "by_scale": {f"{s:g}": round(v, 4) for s, v in self.by_scale.items()},
+            "together": round(self.together, 4),
             "animal_share": None if self.animal_share is None else round(self.animal_share, 4),
             "scales": list(self.scales),
         }
@@ -299,8 +307,8 @@ def survey(
 ) -> Survey:
     """Try scales on a few frames and choose.
 
-    Nothing is chosen where the plain detector does as well. Else it is the scale whose keypoints are the most
-    believable, the fastest of several that are about equal, together with the whole frame.
+    Nothing is chosen where the plain detector does as well as all scales together; else the fastest scales that do
+    (`choose`), the whole frame among them. No single one may: each loses the animal in other frames.
 
     Parameters
     ----------
@@ -313,27 +321,63 @@ def survey(
     began = time.perf_counter()
     each = {s: PyramidPredictor(predictor, (s,), margins=(1.0,)) for s in check_scales(scales)}
     judge = next(iter(each.values()))
-    belief: dict[float, list[float]] = {s: [] for s in each}
-    share: dict[float, list[float]] = {s: [] for s in each}
-    single: list[float] = []
+    plain: list[tuple[float, float]] = []
+    looks: list[list[tuple[float, float]]] = []
     for frame in frames:
-        if single and time.perf_counter() - began > seconds:
+        if plain and time.perf_counter() - began > seconds:
             break
-        single.append(_best(judge, frame, predictor.detect([frame])[0])[0])
-        for s, pyramid in each.items():
-            sure, size = _best(judge, frame, pyramid.detect([frame])[0])
-            belief[s].append(sure)
-            share[s].append(size)
-    if not single:
-        return Survey(0, 0.0, {}, None, ())
-    found = {s: float(np.mean(v)) for s, v in belief.items()}
-    plain = float(np.mean(single))
-    best = max(found.values())
-    good = [s for s, v in found.items() if v >= AS_GOOD * best]
-    chosen = min(good, key=lambda s: (_count(s), abs(np.log(s))))
-    sizes = [v for v in share[chosen] if v > 0]
-    scales = () if plain >= AS_GOOD * best else tuple(sorted({chosen, 1.0}))
-    return Survey(len(single), plain, found, float(np.median(sizes)) if sizes else None, scales)
+        plain.append(_best(judge, frame, predictor.detect([frame])[0]))
+        looks.append([_best(judge, frame, pyramid.detect([frame])[0]) for pyramid in each.values()])
+    if not plain:
+        return Survey(0, 0.0, {}, 0.0, None, ())
+    # (frames, plain and scales): likelihood and size
+    belief, size = np.moveaxis(np.array([[a, *b] for a, b in zip(plain, looks, strict=True)]), -1, 0)
+    chosen = choose(belief[:, 0], dict(zip(each, belief[:, 1:].T, strict=True)))
+    best = np.take_along_axis(size, belief.argmax(1)[:, None], 1)[:, 0]
+    return Survey(
+        frames=len(plain),
+        single=float(belief[:, 0].mean()),
+        by_scale={s: float(v) for s, v in zip(each, belief[:, 1:].mean(0), strict=True)},
+        together=float(belief[:, 1:].max(1).mean()),
+        animal_share=float(np.median(best[best > 0])) if (best > 0).any() else None,
+        scales=chosen,
+    )
+
+
+def choose(
+    plain: npt.NDArray[np.float64], by_scale: Mapping[float, npt.NDArray[np.float64]]
+) -> tuple[float, ...]:
+    """The fastest scales that together are as good as all; empty where the plain detector is.
+
+    In every frame, scales are worth what the best of them believes in, since the pyramid takes that one. Differences
+    of a few percent in one frame are chance and do not count.
+
+    Parameters
+    ----------
+    plain : (F,)
+        Likelihood of the best animal's keypoints with the plain detector; 0 where it finds none.
+    by_scale : dict
+        The same with the detector at each scale.
+    """
+    most = np.maximum(np.max(list(by_scale.values()), axis=0), plain)
+
+    def suffices(belief: npt.NDArray[np.float64]) -> bool:
+        reached = np.minimum(belief / np.maximum(ALIKE * most, 1e-9), 1.0)[most > 0]
+        return not len(reached) or float(reached.mean()) >= AS_GOOD
+
+    if suffices(plain):
+        return ()
+    # the whole frame costs one view, and keeps frames in which the animal is larger
+    always = {1.0} & set(by_scale)
+    sets = {
+        tuple(sorted({*some, *always}))
+        for count in range(1, len(by_scale) + 1)
+        for some in itertools.combinations(by_scale, count)
+    }
+    for some in sorted(sets, key=lambda s: (sum(map(_count, s)), len(s), sum(abs(np.log(s))))):
+        if suffices(np.max([by_scale[s] for s in some], axis=0)):
+            return some
+    return tuple(sorted(by_scale))
 
 
 def _best(judge: PyramidPredictor, frame: Frame, found: Boxes) -> tuple[float, float]:

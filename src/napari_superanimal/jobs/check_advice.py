@@ -283,7 +283,7 @@ def _size(card: ModelCard, figures: Mapping[str, Any]) -> list[Advice]:
 
 def _other_scales(found: Mapping[str, Any], figures: Mapping[str, Any]) -> Advice:
     """The animal is found better at other scales than in the picture as it is."""
-    best = max(found["by_scale"].values())
+    best = found["together"]
     size = f", {100 * found['animal_share']:.0f} % of the picture," if found["animal_share"] else ""
     text = (
         f"the animal{size} is found better at other scales: mean likelihood {best:.2f} instead of "

@@ -181,6 +181,53 @@ def test_survey_leaves_usual_animals_alone_and_finds_the_scale_of_small_ones(
     assert small.to_json()["frames"] == 2
 
 
+SURE, LOST = 0.8, 0.1
+
+
+@pytest.mark.parametrize(
+    ("plain", "by_scale", "chosen"),
+    [
+        # as good as any
+        ([SURE] * 8, {0.5: [0.7] * 8, 1.0: [SURE] * 8, 2.0: [0.82] * 8}, ()),
+        # one lost frame of eight is worth other scales, the fastest that find it
+        ([SURE] * 7 + [LOST], {0.5: [SURE] * 8, 1.0: [SURE] * 7 + [LOST], 4.0: [SURE] * 8}, (0.5, 1.0)),
+        # no scale alone finds the animal everywhere, and the mean would not tell
+        ([LOST] * 8, {0.5: [LOST] * 8, 1.0: [SURE] * 6 + [LOST] * 2, 2.0: [LOST, SURE] * 4}, (1.0, 2.0)),
+        ([LOST] * 8, {0.5: [LOST, *[SURE] * 7], 1.0: [LOST] * 8, 2.0: [SURE, *[LOST] * 7]}, (0.5, 1.0, 2.0)),
+        # a closer look at what the whole frame shows is enough
+        ([0.5] * 8, {0.5: [0.6] * 8, 1.0: [SURE] * 8, 4.0: [0.81] * 8}, (1.0,)),
+        # without the whole frame among the scales
+        ([LOST] * 8, {2.0: [0.6] * 8, 4.0: [SURE] * 8}, (4.0,)),
+        # nothing anywhere
+        ([0.0] * 8, {0.5: [0.0] * 8, 1.0: [0.0] * 8}, ()),
+        # one frame, a picture
+        ([0.0], {0.25: [0.0], 1.0: [0.5], 2.0: [SURE]}, (1.0, 2.0)),
+    ],
+)
+def test_the_fastest_scales_that_together_lose_no_frame_are_chosen(
+    plain: list[float], by_scale: dict[float, list[float]], chosen: tuple[float, ...]
+) -> None:
+    from napari_superanimal.inference.pyramid import choose
+
+    assert choose(np.array(plain), {s: np.array(v) for s, v in by_scale.items()}) == chosen
+
+
+@given(st.integers(0, 2**16), st.integers(1, 12))
+def test_what_is_chosen_reaches_what_all_scales_do(seed: int, frames: int) -> None:
+    from napari_superanimal.inference.pyramid import ALIKE, AS_GOOD, choose
+
+    rng = np.random.default_rng(seed)
+    plain = rng.beta(2, 1, frames)
+    by_scale = {s: rng.beta(2, 1, frames) for s in (0.5, 1.0, 2.0)}
+    chosen = choose(plain, by_scale)
+    reached = np.max([by_scale[s] for s in chosen], axis=0) if chosen else plain
+    most = np.maximum(np.max(list(by_scale.values()), axis=0), plain)
+    # where the plain detector is the best, all scales together may be what is left
+    if set(chosen) != set(by_scale):
+        assert reached.mean() >= ALIKE * most.mean() - (1 - AS_GOOD) - 1e-9
+    assert not chosen or 1.0 in chosen
+
+
 def test_several_animals_keep_their_number(
     predictor: FramePredictor, tiny_model: Callable[..., LoadedModel]
 ) -> None:
