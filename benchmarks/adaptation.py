@@ -44,7 +44,7 @@ QUADRUPED, MOUSE = "quadruped-sideview-mini", "mouse-topview-mini"
 #: Names that a model is made to exchange, by clip.
 EXCHANGED = {
     "dog": (("front_left_thai", "front_left_knee"), ("front_right_thai", "front_right_knee")),
-    "mouse": (("nose", "left_ear"),),
+    "mouse": (("left_ear", "right_ear"),),
 }
 RENDERED = 240
 

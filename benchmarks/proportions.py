@@ -19,11 +19,12 @@ from common import number, table, write_result
 from evaluate_minis import MODELS, RECIPES, datasets
 
 from napari_superanimal.adaptation.adapt import AdaptSettings, plan
-from napari_superanimal.adaptation.bodies import MOSTLY, believed_bodies, odd_points
+from napari_superanimal.adaptation.bodies import believed_bodies, odd_points
 from napari_superanimal.adaptation.teacher import look
 from napari_superanimal.adaptation.trust import FEWEST_TOLD, ODD
 from napari_superanimal.models.known import known_proportions
 from napari_superanimal.models.load import load_model
+from napari_superanimal.poses.proportions import ROOM
 from napari_superanimal.video import open_video
 
 if TYPE_CHECKING:
@@ -46,9 +47,12 @@ EXCHANGES = {
         ("left_ear", "tail_base"),
         ("nose", "left_ear"),
         ("nose", "head_midpoint"),
+        ("left_ear", "head_midpoint"),
     ),
     "quadruped-sideview-mini": (
         ("nose", "tail_base"),
+        ("nose", "left_eye"),
+        ("nose", "neck_base"),
         ("front_left_paw", "back_left_paw"),
         ("front_left_knee", "front_left_thai"),
         ("back_left_knee", "back_left_thai"),
@@ -73,8 +77,8 @@ def exchanged(xy: np.ndarray, model: LoadedModel, pair: tuple[str, str]) -> np.n
 def figures(odd: OddPoints) -> dict[str, Any]:
     """What adaptation would say."""
     found = bool(odd.wrong()) or (odd.told >= FEWEST_TOLD and odd.share > ODD)
-    worst = max(odd.by_keypoint.items(), key=lambda item: item[1], default=("", float("nan")))
-    return {"judged": odd.told, "odd": odd.share, "worst": worst[0], "worst_odd": worst[1], "found": found}
+    worst = max(odd.by_pair.items(), key=lambda item: item[1], default=("", float("nan")))
+    return {"judged": odd.told, "odd": odd.share, "worst": worst[0], "worst_off": worst[1], "found": found}
 
 
 def labels(name: str, model: LoadedModel, usual: Proportions, data: Path) -> dict[str, Any]:
@@ -111,7 +115,7 @@ def main() -> None:
     torch.set_num_threads(1)
     result: dict[str, Any] = {
         "command": "python benchmarks/proportions.py --data DATA",
-        "limits": {"keypoint": MOSTLY, "all": ODD},
+        "limits": {"pair": ROOM, "all": ODD},
         "frames": FRAMES,
         "labels": {},
         "clips": {},
@@ -134,13 +138,13 @@ def main() -> None:
             f["judged"],
             number(f["odd"]),
             f["worst"],
-            number(f["worst_odd"]),
+            number(f["worst_off"]),
             "found" if f["found"] else "",
         ]
         for title, each in {"labels": result["labels"], **result["clips"]}.items()
         for what, f in each.items()
     ]
-    print(table(["", "", "judged", "odd", "worst", "odd", ""], rows))
+    print(table(["", "", "judged", "odd", "worst pair", "off", ""], rows))
     print(f"written {write_result('proportions', result).name}")
 
 

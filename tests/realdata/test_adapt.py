@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +14,7 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.adapt import AdaptOptions, adapt_files
 from napari_superanimal.jobs.video_labels import read_video_labels
 from napari_superanimal.keypoints import load_space
+from napari_superanimal.models.card import write_card
 from napari_superanimal.models.zoo import find_model
 from napari_superanimal.video import VideoWriter, open_video
 
@@ -44,6 +47,32 @@ def test_a_dog_upside_down_is_reverted(shared_data: Path, tmp_path: Path) -> Non
     assert any("180 degrees" in reason for reason in outcome.reasons)
     with pytest.raises(UserError, match="reverted"):
         find_model(tmp_path / "out")
+
+
+def test_a_model_that_exchanges_the_ears_is_not_learned_from(shared_data: Path, tmp_path: Path) -> None:
+    """It is steady, sure, and agrees with itself when the picture is turned and mirrored; only the body tells."""
+    wrong = tmp_path / "wrong"
+    right = find_model("mouse-topview-mini")
+    shutil.copytree(right.folder, wrong)
+    other = {"right_ear": "left_ear", "left_ear": "right_ear"}
+    names = tuple(other.get(k, k) for k in right.card.keypoints)
+    write_card(replace(right.card, keypoints=names), wrong)
+    outcomes = {}
+    for name, model in (("right", right.folder), ("wrong", wrong)):
+        settings = AdaptSettings(steps=1, batch_size=2, views=2, frames=36)
+        video = shared_data / "videos" / "m3v1mp4.mp4"
+        options = AdaptOptions(model=model, out=tmp_path / f"{name}-out", settings=settings, device="cpu")
+        outcomes[name] = adapt_files([video], options)
+    assert outcomes["right"].trained
+    (trust,) = outcomes["right"].trust.values()
+    assert trust["told"] > 100
+    assert trust["odd"] < 0.05
+    assert trust["misplaced"] == ()
+    assert not outcomes["wrong"].trained
+    assert outcomes["wrong"].decision == "reverted"
+    (reason,) = outcomes["wrong"].reasons
+    assert "left_ear" in reason
+    assert "mostly lie to each other" in reason
 
 
 class _Horse:

@@ -88,7 +88,8 @@ class Figures:
     per_keypoint: dict[str, dict[str, float]]
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """``odd`` by keypoint, and ``out_of_proportion``, its share."""
+        return {**asdict(self), "out_of_proportion": self.odd.share}
 
 
 @dataclass(frozen=True)

@@ -64,7 +64,7 @@ class Trust:
         Share of sure keypoints that are out of proportion with the animals that the model was trained on; `told`, how
         many could be judged.
     misplaced : tuple of str
-        Keypoints that mostly are.
+        Pairs of keypoints that mostly lie to each other as on none of those animals, the worst first.
     """
 
     animals: int
@@ -170,8 +170,8 @@ def doubts(trust: Trust, view: str) -> tuple[str, ...]:
         )
     if trust.misplaced:
         found.append(
-            f"{', '.join(trust.misplaced[:4])} mostly lie where they are on no animal that the model was trained on: "
-            "parts of the body are probably taken for others"
+            f"{'; '.join(trust.misplaced[:3])}: these mostly lie to each other as on no animal that the model was "
+            "trained on, so parts of the body are probably taken for others"
         )
     elif trust.told >= FEWEST_TOLD and trust.odd > ODD:
         found.append(

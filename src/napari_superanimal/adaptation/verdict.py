@@ -79,7 +79,9 @@ def judge(proof: Proof, doubts: Sequence[str] = (), *, learned: bool = True) -> 
             f"{100 * after.size_variation:.1f} % after"
         )
     if misplaced := after.odd.wrong(before.odd):
-        against.append(f"{', '.join(misplaced[:4])} mostly do not fit the rest of the body, and did before")
+        against.append(
+            f"{'; '.join(misplaced[:3])}: these mostly do not lie to each other as on other bodies, and did before"
+        )
     elif min(before.odd.told, after.odd.told) >= ENOUGH and after.odd.share > before.odd.share + ODD_SLACK:
         against.append(
             f"more sure points are out of proportion with the rest of the body: {100 * before.odd.share:.0f} % before, "

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Adapt a model to videos without labels: what it is sure of on sampled frames, from every side,
 becomes what it learns. Then it is proved on frames that it did not learn from: jitter, dropped
-keypoints, the body's size, agreement with the starting model, and, with --labels, the error.
+keypoints, the body's size and proportions, motion, agreement with the starting model, and, with
+--labels, the error.
 If the proof fails, the adapted model is reverted: nothing of the starting model and of its
 predictions is changed, and the folder says why. Ctrl-C saves a checkpoint, and --resume goes
 on from it."""

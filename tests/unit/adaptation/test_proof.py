@@ -109,7 +109,8 @@ def test_a_body_that_no_animal_has_fails(usual: Proportions) -> None:
     after.xy[:, :, 4] = after.xy[:, :, 0] + [3, 20]
     proof = prove(before, after, KEYPOINTS, 0.6, proportions=usual)
     (reason,) = judge(proof).reasons
-    assert reason.startswith("tail_end mostly do")
+    assert "tail_end" in reason
+    assert "mostly do not lie to each other" in reason
     assert judge(prove(before, after, KEYPOINTS, 0.6)).passes, "without proportions nobody would know"
     # what was as odd before is not the adaptation's fault
     before.likelihood[:, :, 4] = 0.9
@@ -160,7 +161,7 @@ def test_keypoints_are_called_wrong_only_with_some_evidence(usual: Proportions) 
     xy[:, 3] = xy[:, 0]
     found = odd_points(usual, xy)
     assert found.told == 100
-    assert found.wrong() == ("tail_base",)
+    assert "nose and tail_base" in found.wrong()
     assert odd_points(usual, xy[:5]).wrong() == ()
     assert found.wrong(found) == ()
 
@@ -207,7 +208,7 @@ def test_doubts_about_the_pseudo_labels_fail_however_steady_it_looks() -> None:
         ({"backwards": 35}, "side view", "tail first"),
         ({"novelty": 3.0}, "top view", "unlike all"),
         ({"odd": 0.2, "told": 200}, "side view", "out of proportion"),
-        ({"odd": 0.2, "told": 200, "misplaced": ("nose",)}, "side view", "nose mostly lie"),
+        ({"odd": 0.2, "told": 200, "misplaced": ("nose and tail_base",)}, "side view", "mostly lie to"),
     ],
 )
 def test_each_check_says_what_is_wrong(wrong: dict[str, float], view: str, word: str) -> None:

@@ -29,6 +29,7 @@ FIGURES = {
     "jitter_px": ("jitter, px", "{:.2f}", 1.0),
     "dropped": ("dropped", "{:.0f} %", 100.0),
     "size_variation": ("size varies", "{:.1f} %", 100.0),
+    "out_of_proportion": ("misplaced", "{:.0f} %", 100.0),
     "error_px": ("error, px", "{:.2f}", 1.0),
 }
 
