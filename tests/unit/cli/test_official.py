@@ -189,3 +189,22 @@ def test_fine_tuning_one_and_predicting_with_the_result(
     assert "is a detector" in capsys.readouterr().err
     assert run("adapt", clip.path, "--model", "mine", "--out", tmp_path / "no") == 2
     assert "cannot be trained on without labels" in capsys.readouterr().err
+
+
+def test_fine_tuning_one_that_cannot_be_fetched_is_one_line(
+    home: Path,
+    labels: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
+    assert run("finetune", labels, "--model", POSE, "--mode", "naive", "--out", tmp_path / "mine") == 2
+    told = capsys.readouterr().err
+    assert "for research only" in told
+    (line,) = [each for each in told.splitlines() if each.startswith("error:")]
+    assert f"models import {POSE}:FILE" in line
+    assert not (tmp_path / "mine" / "card.json").exists()
