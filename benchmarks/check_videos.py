@@ -22,6 +22,8 @@ from follow_advice import TRUTHS, Follower, paid
 from napari_superanimal.jobs.check import check_file
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from napari_superanimal.jobs.check import CheckReport
 
 VIDEOS = ("m3v1mp4.mp4", "EGS8X2MN4SSUGFWAV976.mp4", "BrownHorseinShadow.mp4", "DogRun.mp4")
@@ -56,21 +58,38 @@ def measured(follower: Follower, report: CheckReport) -> dict[str, Any]:
     return {m.model: follower.plain(m.model)[1] for m in report.models}
 
 
-def followed(follower: Follower, report: CheckReport) -> list[dict[str, Any]]:
-    """All advice for the best model, the first for the others."""
-    found = []
-    for i, m in enumerate(report.models):
-        for advice in m.advice[: None if i == 0 else 1]:
-            result = follower.follow(advice, m.model)
-            if result is None or not advice.step:
-                continue
-            said = {"model": m.model, "level": advice.level, "text": advice.text, "step": advice.step}
-            found.append({**said, "action": advice.action, **result, "paid": paid(result)})
-            print(
-                f"  {m.model}: {advice.step} -> {result['did'] or result['why_not']}: {found[-1]['paid']}",
-                flush=True,
-            )
-    return found
+def followed(follower: Follower, report: CheckReport, tell: Callable[[list[dict[str, Any]]], None]) -> None:
+    """All advice for the best model, the first for the others; `tell` gets what is done so far, in their order."""
+    asked = [
+        (m.model, advice)
+        for i, m in enumerate(report.models)
+        for advice in m.advice[: None if i == 0 else 1]
+        if advice.step
+    ]
+    found: dict[int, dict[str, Any]] = {}
+    # fine-tuning takes longest
+    for n in sorted(range(len(asked)), key=lambda n: asked[n][1].action == "label"):
+        model, advice = asked[n]
+        result = follower.follow(advice, model)
+        if result is None:
+            continue
+        said = {"model": model, "level": advice.level, "text": advice.text, "step": advice.step}
+        found[n] = {**said, "action": advice.action, **result, "paid": paid(result)}
+        print(
+            f"  {model}: {advice.step} -> {result['did'] or result['why_not']}: {found[n]['paid']}",
+            flush=True,
+        )
+        tell([found[k] for k in sorted(found)])
+
+
+def write(results: dict[str, Any]) -> None:
+    """What is measured so far."""
+    result = {
+        "command": "python benchmarks/check_videos.py --data DATA",
+        "load_average": load_average(),
+        "videos": {name: results[name] for name in VIDEOS if name in results},
+    }
+    write_result("check_videos", result)
 
 
 def main() -> None:
@@ -97,15 +116,16 @@ def main() -> None:
         follower = Follower(path, args.data)
         found["measured"] = measured(follower, report)
         found["labels"] = TRUTHS[name].what if name in TRUTHS else ""
-        old = earlier.get(name, {}).get("followed", [])
-        found["followed"] = old if args.no_follow else followed(follower, report)
+        found["followed"] = earlier.get(name, {}).get("followed", []) if args.no_follow else []
         results[name] = found
-        result = {
-            "command": "python benchmarks/check_videos.py --data DATA",
-            "load_average": load_average(),
-            "videos": {n: results[n] for n in VIDEOS if n in results},
-        }
-        write_result("check_videos", result)
+
+        def keep(done: list[dict[str, Any]], name: str = name) -> None:
+            results[name]["followed"] = done
+            write(results)
+
+        write(results)
+        if not args.no_follow:
+            followed(follower, report, keep)
     rows = [
         [
             name,
