@@ -35,10 +35,10 @@ CUT_OFF = 0.5
 OVERLAPS = 0.3
 #: A box is left out if its keypoints are this much less believable than those of the frame's best.
 DOUBTFUL = 0.4
-#: In one frame, a look is as good as another if its keypoints are this much of as believable: some of that is chance.
-ALIKE = 0.95
-#: Scales suffice if, over frames, they reach this much of what all scales together do.
+#: Scales suffice if, over frames, their keypoints are this much of as believable as any others'.
 AS_GOOD = 0.98
+#: In a single frame this much is enough: the best of several looks is a little better than each by chance alone.
+ALIKE = 0.95
 #: Views per batch of frames.
 VIEWS = 48
 
@@ -349,8 +349,9 @@ def choose(
 ) -> tuple[float, ...]:
     """The fastest scales that together are as good as all; empty where the plain detector is.
 
-    In every frame, scales are worth what the best of them believes in, since the pyramid takes that one. Differences
-    of a few percent in one frame are chance and do not count.
+    In every frame, scales are worth what the best of them believes in, since the pyramid takes that one. They suffice
+    if they lose no frames that others find, and on average are not below any one scale: boxes that are a little off
+    cost a little everywhere.
 
     Parameters
     ----------
@@ -360,10 +361,12 @@ def choose(
         The same with the detector at each scale.
     """
     most = np.maximum(np.max(list(by_scale.values()), axis=0), plain)
+    mean = max(float(v.mean()) for v in by_scale.values())
 
     def suffices(belief: npt.NDArray[np.float64]) -> bool:
         reached = np.minimum(belief / np.maximum(ALIKE * most, 1e-9), 1.0)[most > 0]
-        return not len(reached) or float(reached.mean()) >= AS_GOOD
+        finds = not len(reached) or float(reached.mean()) >= AS_GOOD
+        return finds and float(belief.mean()) >= AS_GOOD * mean
 
     if suffices(plain):
         return ()
