@@ -21,18 +21,20 @@ def check(result: dict[str, Any]) -> list[str]:
     rows = []
     for name, r in videos.items():
         for i, (model, m) in enumerate(ranked(r)):
-            true = r.get("measured", {}).get(model, {}).get("right")
-            time = "" if i else f"{r['seconds']:.1f} s"
-            rows.append(
-                ["" if i else name, time, f"{i + 1}. {model}", percent(m["expected_right"]), percent(true)]
+            of_model = r.get("measured", {}).get(model, {})
+            true = (
+                f"{percent(of_model['right'])} ({percent(of_model['right_of_found'])})" if of_model else "-"
             )
+            time = "" if i else f"{r['seconds']:.1f} s"
+            rows.append(["" if i else name, time, f"{i + 1}. {model}", percent(m["expected_right"]), true])
     slowest = max(r["seconds"] for r in videos.values())
     labels = "; ".join(f"{name}: {r['labels']}" for name, r in videos.items() if r.get("labels"))
     intro = f"""
         `superanimal check` on {len(videos)} public videos, {max(r["frames"] for r in videos.values())} frames
         each at most, all installed models side by side. *Expected right* is the share of the model's keypoints
         that check expects within a tenth of the animal's size; *measured* is that share where there are labels
-        ({labels}), boxes from the model's own detector, on up to six bursts of 24 frames.
+        ({labels}), boxes from the model's own detector, on up to six bursts of 24 frames; what was not found counts
+        as wrong, and is left out in brackets.
     """
     header = ["video", "time", "ranking", "expected right", "measured right"]
     verdict = "met" if slowest < LIMIT_S else "not met"

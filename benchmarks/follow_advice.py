@@ -167,7 +167,11 @@ class Follower:
         return {**found, **self.accuracy(poses, card.space_name)}
 
     def accuracy(self, poses: Poses, space: str) -> dict[str, Any]:
-        """Error and share right (within a tenth of the animal's size) on the labels, where there are any."""
+        """Error and share right (within a tenth of the animal's size) on the labels, where there are any.
+
+        A keypoint without a prediction, on an animal that was not found for instance, counts as wrong;
+        ``right_of_found`` leaves those out, as what check expects of the animal that it looks at.
+        """
         if self.truth is None:
             return {}
         labels = self.truth.read(self.data, space)
@@ -175,10 +179,14 @@ class Follower:
         if not len(frames):
             return {}
         report = evaluate_predictions(labels.take(theirs), poses.take(ours), load_space(space)).to_json()
+        labelled, found = report["n_keypoints"], report["n_keypoints"] - report["missed"]
+        right = report["pck"]["0.1"]
         return {
-            "right": report["pck"]["0.1"],
+            "right": right,
+            "right_of_found": right * labelled / found if found else None,
             "error_px": report["mean_error_px"],
-            "labels": report["n_keypoints"],
+            "labels": labelled,
+            "missed": report["missed"],
         }
 
     def follow(self, advice: Advice, model: str) -> dict[str, Any] | None:
