@@ -33,7 +33,8 @@ USUAL_SHARE, USUAL_SPREAD = 0.35, 0.9
 CUT_OFF = 0.5
 #: A box of the second look is the same animal if it covers this share of the smaller of both.
 OVERLAPS = 0.3
-#: A box is left out if its keypoints are this much less believable than those of the frame's best.
+#: A box is left out if its keypoints are this much less believable than those of the frame's best; a frame tells
+#: nothing about scales if its best animal is this much less believable than that of the best frame.
 DOUBTFUL = 0.4
 #: Scales suffice if, over frames, their keypoints are this much of as believable as any others'.
 AS_GOOD = 0.98
@@ -62,6 +63,14 @@ def usual_size(card: ModelCard) -> tuple[float, float]:
     widened = float(card.recipe.get("detector", {}).get("augmentation", {}).get("scale", 1.0))
     spread = np.log(float(levels["0.95"]) / float(levels["0.05"])) / 2 + np.log(widened)
     return float(levels["0.5"]), float(max(spread, 0.3))
+
+
+def scales_to_try(card: ModelCard) -> tuple[float, ...]:
+    """Scales among which frames decide.
+
+    SuperAnimal's detectors see small animals in large pictures, and a frame in many windows takes them minutes.
+    """
+    return tuple(s for s in SCALES if 0.5 <= s <= 2) if card.official else SCALES
 
 
 def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
@@ -108,6 +117,8 @@ class PyramidPredictor:
     UserError
         If the predictor has no detector, or a scale is out of range.
     """
+
+    spare = 0
 
     def __init__(
         self, inner: FramePredictor, scales: Sequence[float], *, margins: Sequence[float] = MARGINS
@@ -351,7 +362,7 @@ def choose(
 
     In every frame, scales are worth what the best of them believes in, since the pyramid takes that one. They suffice
     if they lose no frames that others find, and on average are not below any one scale: boxes that are a little off
-    cost a little everywhere.
+    cost a little everywhere. Frames without an animal do not count.
 
     Parameters
     ----------
@@ -361,12 +372,15 @@ def choose(
         The same with the detector at each scale.
     """
     most = np.maximum(np.max(list(by_scale.values()), axis=0), plain)
-    mean = max(float(v.mean()) for v in by_scale.values())
+    # frames in which no look finds a believable animal tell nothing
+    telling = (most > 0) & (most >= DOUBTFUL * most.max())
+    if not telling.any():
+        return ()
+    mean = max(float(v[telling].mean()) for v in by_scale.values())
 
     def suffices(belief: npt.NDArray[np.float64]) -> bool:
-        reached = np.minimum(belief / np.maximum(ALIKE * most, 1e-9), 1.0)[most > 0]
-        finds = not len(reached) or float(reached.mean()) >= AS_GOOD
-        return finds and float(belief.mean()) >= AS_GOOD * mean
+        finds = np.minimum(belief / np.maximum(ALIKE * most, 1e-9), 1.0)[telling].mean() >= AS_GOOD
+        return bool(finds and belief[telling].mean() >= AS_GOOD * mean)
 
     if suffices(plain):
         return ()

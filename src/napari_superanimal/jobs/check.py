@@ -305,11 +305,10 @@ def _try(
 
 def _survey(predictor: FramePredictor, ref: ModelRef, frames: list[Frame], report: Any) -> dict[str, Any]:
     """Whether the animal is better found at other scales, on some of the frames."""
-    from napari_superanimal.inference.pyramid import SCALES, survey
+    from napari_superanimal.inference.pyramid import scales_to_try, survey
 
     report(0, f"trying {ref.card.name} at other scales")
-    # SuperAnimal's detectors see small animals in large pictures, and a frame in many windows takes them long
-    scales = tuple(s for s in SCALES if 0.5 <= s <= 2) if ref.official else SCALES
+    scales = scales_to_try(ref.card)
     rows = np.unique(np.linspace(0, len(frames) - 1, min(SURVEYED, len(frames))).round().astype(int))
     return survey(predictor, [frames[int(row)] for row in rows], scales, SURVEY_S).to_json()
 

@@ -65,7 +65,7 @@ def apply_scales(
     UserError
         If the predictor has no detector.
     """
-    from napari_superanimal.inference.pyramid import PyramidPredictor, survey
+    from napari_superanimal.inference.pyramid import PyramidPredictor, scales_to_try, survey
 
     if scales == SINGLE:
         return predictor, {"asked": SINGLE, "used": []}
@@ -78,7 +78,7 @@ def apply_scales(
             # a frame that cannot be read is met again, and told, where the prediction comes to it
             with contextlib.suppress(UserError):
                 pictures += [frame for _, frame in video.iter_frames(number, number + 1, 1)]
-        found = survey(predictor, pictures)
+        found = survey(predictor, pictures, scales_to_try(predictor.card))
         note["survey"] = found.to_json()
         scales = found.scales
     else:
