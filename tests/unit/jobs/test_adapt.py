@@ -163,7 +163,7 @@ def test_mistakes_are_one_line(video: Path, tmp_path: Path, kept: tuple[Path, Ou
     options = AdaptOptions(model=MODEL, out=tmp_path / "a", settings=QUICK)
     with pytest.raises(UserError, match="named twice"):
         adapt_files([video, video], options)
-    with pytest.raises(UserError, match="SuperAnimal's own networks"):
+    with pytest.raises(UserError, match="network of SuperAnimal's"):
         adapt_files([video], replace(options, model="superanimal_quadruped_hrnet_w32"))
     short = tmp_path / "short.mp4"
     with VideoWriter(short, 30.0, (64, 64)) as writer:
