@@ -23,9 +23,15 @@ Frame = npt.NDArray[np.uint8]
 Boxes = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]
 
 
+#: A detection beyond the number of individuals is looked at if its score is this share of the last one's within it.
+CLOSE = 0.7
+
+
 @dataclass(frozen=True)
 class Predictions:
     """Keypoints of the individuals in some frames; NaN where there is nothing.
+
+    A is the number of individuals, and as many more as the predictor may spare a look.
 
     xy : (n, A, K, 2) float32 px of the frame; likelihood : (n, A, K) float32;
     boxes : (n, A, 4) float32 px x, y, width, height; box_scores : (n, A) float32
@@ -50,6 +56,8 @@ class FramePredictor(Protocol):
 
     Attributes
     ----------
+    spare : int
+        Boxes per frame that are looked at beyond the individuals: tracking chooses among them.
     chunk_frames : int
         Frames per unit of work: few where a frame takes long, so that cancelling stays quick.
     shares : Shares
@@ -59,6 +67,7 @@ class FramePredictor(Protocol):
     card: ModelCard
     space: KeypointSpace
     max_individuals: int
+    spare: int
     device: torch.device
     batch_size: int
     flip: bool
@@ -85,17 +94,26 @@ class FramePredictor(Protocol):
 def predict_frames(predictor: FramePredictor, frames: Sequence[Frame]) -> Predictions:
     """Boxes, then keypoints, of n frames (H, W, 3) uint8 RGB."""
     started = busy_seconds()
-    detected = predictor.detect(frames)
+    detected = [close_ones(each, predictor.max_individuals) for each in predictor.detect(frames)]
     predictor.shares.detector += busy_seconds() - started
     return predict_in_boxes(predictor, frames, detected)
+
+
+def close_ones(found: Boxes, individuals: int) -> Boxes:
+    """Boxes and scores, best first, without those beyond `individuals` that are much less certain."""
+    boxes, scores = found
+    if len(scores) <= individuals:
+        return found
+    keep = (np.arange(len(scores)) < individuals) | (scores >= CLOSE * scores[individuals - 1])
+    return boxes[keep], scores[keep]
 
 
 def predict_in_boxes(
     predictor: FramePredictor, frames: Sequence[Frame], detected: Sequence[Boxes]
 ) -> Predictions:
-    """Keypoints in the boxes of n frames, at most `max_individuals` per frame."""
+    """Keypoints in the boxes of n frames, at most `max_individuals` and `spare` per frame."""
     started = busy_seconds()
-    n, a, k = len(frames), predictor.max_individuals, len(predictor.space)
+    n, a, k = len(frames), predictor.max_individuals + predictor.spare, len(predictor.space)
     owner = [i for i, (b, _) in enumerate(detected) for _ in b]
     rank = [j for b, _ in detected for j in range(len(b))]
     boxes = np.concatenate([b for b, _ in detected]) if owner else np.empty((0, 4))

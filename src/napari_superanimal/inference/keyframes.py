@@ -67,7 +67,10 @@ def predict_between(predictor: FramePredictor, frames: Sequence[Frame], every: i
     def look(numbers: Sequence[int]) -> None:
         new = [i for i in numbers if i not in found]
         if new:
-            found.update(zip(new, predictor.detect([frames[i] for i in new]), strict=True))
+            most = predictor.max_individuals
+            boxes = predictor.detect([frames[i] for i in new])
+            # what is there in some keyframes only cannot be followed between them
+            found.update((i, (b[:most], s[:most])) for i, (b, s) in zip(new, boxes, strict=True))
 
     last = len(frames) - 1
     keys = sorted({*range(0, last, every), last})

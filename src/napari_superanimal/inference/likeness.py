@@ -70,6 +70,17 @@ def likeness(boxes: Floats, points: Floats, new: Floats, poses: Floats, missed: 
     return np.asarray(POSE * pose + OVERLAP * overlap + NEARNESS * np.exp(-2 * relative))
 
 
+def evidence(scores: Floats, likelihood: Floats) -> Floats:
+    """(M,) how sure it is that there is an animal: the detector's score (M,) and how sure the keypoints (M, K) are.
+
+    A stain that looks like an animal from afar has no nose and no tail. Where there are no keypoints, the score alone
+    says it.
+    """
+    known = np.isfinite(likelihood)
+    mean = np.where(known, likelihood, 0.0).sum(-1) / np.maximum(known.sum(-1), 1)
+    return np.asarray(scores * np.where(known.any(-1), mean, 1.0))
+
+
 def same_animal(boxes: Floats, points: Floats) -> npt.NDArray[np.bool_]:
     """(N, N) whether two sightings show one animal: their keypoints lie on each other."""
     n = len(boxes)
@@ -83,11 +94,11 @@ def same_animal(boxes: Floats, points: Floats) -> npt.NDArray[np.bool_]:
     return same
 
 
-def first_of_each(boxes: Floats, scores: Floats, points: Floats) -> npt.NDArray[np.int64]:
+def first_of_each(boxes: Floats, weight: Floats, points: Floats) -> npt.NDArray[np.int64]:
     """Rows of detections, ascending, without those that show an animal again.
 
     Of two boxes with the same animal in them, the one that lies around its keypoints is kept: the other one belongs
-    to a neighbour, whose own keypoints were not found.
+    to a neighbour, whose own keypoints were not found. Evidence (`weight`) counts as much.
     """
     fit = np.zeros(len(boxes))
     for row in range(len(boxes)):
@@ -98,7 +109,7 @@ def first_of_each(boxes: Floats, scores: Floats, points: Floats) -> npt.NDArray[
         fit[row] = box_iou(boxes[row][None], np.concatenate([low, high - low])[None])[0, 0]
     same = same_animal(boxes, points)
     kept: list[int] = []
-    for row in np.lexsort((-scores, -fit)):
+    for row in np.lexsort((-weight, -weight * fit)):
         if not same[row, kept].any():
             kept.append(int(row))
     return np.array(sorted(kept), np.int64)

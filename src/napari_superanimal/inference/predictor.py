@@ -86,6 +86,8 @@ class Predictor:
         If the device is missing or the model has no detector and none is given.
     """
 
+    spare = 0
+
     def __init__(
         self,
         model: LoadedModel,
@@ -174,7 +176,7 @@ class Predictor:
     def detect(self, frames: Sequence[Frame]) -> Sequence[Boxes]:
         """Boxes (M, 4) and scores (M,) per frame, best first, px of the frame."""
         if self._finder is not None:
-            return self._finder(frames, self.max_individuals)
+            return self._finder(frames, self.max_individuals + self.spare)
         if self._detector is None:
             return [(np.array([[0.0, 0.0, f.shape[1], f.shape[0]]]), np.array([1.0])) for f in frames]
         config = self._detector.config
@@ -185,7 +187,7 @@ class Predictor:
                 out.heatmaps,
                 out.boxes,
                 config.stride,
-                self.max_individuals,
+                self.max_individuals + self.spare,
                 self.detector_threshold,
             )
             for row, (box, score), scale in zip(rows, found, scales, strict=True):

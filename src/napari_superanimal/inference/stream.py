@@ -26,6 +26,10 @@ if TYPE_CHECKING:
     from napari_superanimal.inference.frame_predictor import Frame, FramePredictor, Predictions
 
 
+#: Detections beyond the number of individuals that the tracker may choose from.
+SPARE = 2
+
+
 class FrameSource(Protocol):
     """What inference needs of a video; `video.open_video` gives one."""
 
@@ -129,6 +133,7 @@ class PredictionStream:
         self._tracker = Tracker(predictor.max_individuals, len(predictor.space)) if several else None
         if self._tracker is not None and tracks is not None and tracks.size:
             self._tracker.restore(tracks)
+        self._spare = SPARE if several else 0
         self._failure: BaseException | None = None
         self._closed = threading.Event()
 
@@ -137,6 +142,7 @@ class PredictionStream:
         self.stats.workers = workers
         self.stats.decode_threads = int(getattr(self.video, "decode_threads", 1))
         self.predictor.shares.detector = self.predictor.shares.pose = 0.0
+        self.predictor.spare = self._spare
         full: queue.Queue[list[tuple[int, Frame]] | None] = queue.Queue(maxsize=workers + 1)
         decoder = threading.Thread(target=self._decode, args=(full,), daemon=True, name="superanimal-decode")
         process = psutil.Process()
@@ -177,6 +183,7 @@ class PredictionStream:
             self._closed.set()
             looking.shutdown(wait=True, cancel_futures=True)
             pool.shutdown(wait=True, cancel_futures=True)
+            self.predictor.spare = 0
             decoder.join(timeout=10)
 
     def _decode(self, full: queue.Queue[list[tuple[int, Frame]] | None]) -> None:
@@ -225,12 +232,12 @@ class PredictionStream:
 
     def _chunk(self, part: list[tuple[int, Frame]], found: Predictions, looking: ThreadPoolExecutor) -> Chunk:
         numbers = np.array([i for i, _ in part], np.int64)
-        risk = np.zeros_like(found.box_scores)
+        fields = found.xy, found.likelihood, found.boxes, found.box_scores
         if self._tracker is None:
-            return Chunk(numbers, found.xy, found.likelihood, found.boxes, found.box_scores, risk)
-        xy, sure, boxes, scores = (
-            np.full_like(a, np.nan) for a in (found.xy, found.likelihood, found.boxes, found.box_scores)
-        )
+            return Chunk(numbers, *fields, np.zeros_like(found.box_scores))
+        individuals = self.predictor.max_individuals
+        xy, sure, boxes, scores = (np.full_like(each[:, :individuals], np.nan) for each in fields)
+        risk = np.zeros_like(scores)
         for n, (_, frame) in enumerate(part):
 
             def look(where: npt.NDArray[np.float64], frame: Frame = frame) -> tuple[npt.NDArray, npt.NDArray]:

@@ -14,6 +14,7 @@ from napari_superanimal.inference.likeness import (
     SHARED,
     centres,
     covered,
+    evidence,
     first_of_each,
     likeness,
     relative_gap,
@@ -29,8 +30,11 @@ Look: TypeAlias = Callable[[Floats], tuple[npt.NDArray[np.floating], npt.NDArray
 MEMORY = 30
 #: A detection far from everybody does not take over the memory of an individual that was lost for fewer frames.
 PATIENCE = 5
-#: Nor does one with a score lower than this share of the others' scores.
-CERTAIN = 0.8
+#: Nor does one for which there is less evidence than this share of the others'. An individual for which there is so
+#: much less than for somebody who has no column gives its own away.
+CERTAIN = 0.5
+#: How much of what is known about the evidence for an individual comes from its last frame.
+NEWS = 0.1
 #: Farthest jump between frames, in box sizes.
 REACH = 1.5
 #: Keypoints below this likelihood say nothing about who it is.
@@ -38,6 +42,8 @@ SURE = 0.2
 #: Off the similarity with an individual that was not seen in the last frame: where two animals are found as one, it is
 #: the one that was seen all the time, and the detection does not jump between them.
 LOST = 0.2
+#: Off the similarity with something for which there is no evidence at all.
+DOUBT = 0.5
 #: A match worse than this is looked at a second time.
 POOR = 0.5
 #: A second look must show something as similar as this to what was expected...
@@ -122,7 +128,7 @@ class Tracker:
     (IoU) with the expected box, nearness of the centres. Where animals touch, the detector often sees one instead of
     two, and keypoints are mixed: those that are missing, and their neighbours, are looked for in the boxes where they
     are expected. Short gaps are bridged. Detections without a near individual open a free column, or take the one
-    that was lost for longest.
+    of something for which there was never much evidence (a stain), or the one that was lost for longest.
 
     Parameters
     ----------
@@ -140,10 +146,11 @@ class Tracker:
         self._xy = np.full((slots, keypoints, 2), np.nan)
         self._missed = np.full(slots, MEMORY + 1.0)
         self._margin = np.full(slots, np.nan)
+        self._evidence = np.zeros(slots)
 
     @property
     def _memory(self) -> tuple[Floats, ...]:
-        return self._boxes, self._velocity, self._xy, self._missed, self._margin
+        return self._boxes, self._velocity, self._xy, self._missed, self._margin, self._evidence
 
     def state(self) -> Floats:
         """Everything that is remembered, (S,)."""
@@ -176,18 +183,19 @@ class Tracker:
 
         Parameters
         ----------
-        boxes : (A, 4) px, x, y, width, height
-        scores : (A,)
+        boxes : (M, 4) px, x, y, width, height
+            There may be more than individuals, or fewer.
+        scores : (M,)
             NaN where there is no detection.
-        xy : (A, K, 2) px
-        likelihood : (A, K)
+        xy : (M, K, 2) px
+        likelihood : (M, K)
         look : callable, optional
             Gives the poses in boxes of this frame; without it there is no second look.
         """
         rows = np.flatnonzero(np.isfinite(np.asarray(scores, np.float64)))
         arrays = (np.asarray(each, np.float64)[rows] for each in (boxes, scores, xy, likelihood))
         seen = _Seen(rows, np.full(len(rows), -1), *arrays)
-        seen = seen.take(first_of_each(seen.boxes, seen.scores, seen.points))
+        seen = seen.take(first_of_each(seen.boxes, evidence(seen.scores, seen.likelihood), seen.points))
         cost = self._cost(seen)
         contested = np.zeros(self.slots, bool)
         column = self._choose(cost, seen, contested)
@@ -201,17 +209,19 @@ class Tracker:
         if (contested & ~found).any():
             # nobody can say who of them it is that is seen
             risk[contested] = 1.0
-        for j in np.flatnonzero((column < 0) & (seen.owner < 0)):
-            free = [s for s in np.argsort(-self._missed, kind="stable") if s not in column]
-            if not free or self._repeats(int(j), contested, seen):
+        weight = evidence(seen.scores, seen.likelihood)
+        new = np.flatnonzero((column < 0) & (seen.owner < 0))
+        known = self._evidence.copy()
+        for j in new[np.argsort(-weight[new], kind="stable")]:
+            if self._repeats(int(j), column, contested, seen):
                 continue
-            sure = seen.scores[matched & (seen.owner < 0)]
-            if self._missed[free[0]] <= MEMORY and len(sure) and seen.scores[j] < CERTAIN * sure.mean():
-                continue  # a tail or a reflection does not take over anybody's memory
-            column[j] = free[0]
-            known = [s for s in free if np.isfinite(self._boxes[s, 0])]
+            if (slot := self._column_for(weight, int(j), column, matched, known)) is None:
+                continue
+            left = [s for s in range(self.slots) if s not in column and self._lost(s, weight[j])]
+            column[column == slot] = -1
+            column[j], known[slot] = slot, weight[j]
             # who comes back where nearness does not tell may be any of those that are missed
-            risk[free[0]] = 1.0 if len(known) > 1 else 0.0
+            risk[slot] = 1.0 if len(left) > 1 else 0.0
         self._update(seen, column, matched, contested)
         kept = column >= 0
         shown = seen.take(kept)
@@ -252,6 +262,10 @@ class Tracker:
         column = np.full(len(seen), -1)
         looked = seen.owner >= 0
         chosen_by = cost + np.where(self._missed > 0, LOST, 0.0)[:, None] + np.where(looked, LOOKED, 0.0)
+        # what shows much less of an animal than was there before is something beside it
+        known = np.where(self._missed <= MEMORY, self._evidence, 0.0)[:, None]
+        weight = np.minimum(evidence(seen.scores, seen.likelihood), known)
+        chosen_by = chosen_by + np.where(known > 0, DOUBT * (1 - weight / np.maximum(known, 1e-9)), 0.0)
         others = looked & (seen.owner != np.arange(self.slots)[:, None])
         chosen_by[others | ((looked | strict[:, None]) & (cost > 1 - KEEP))] = _FAR
         same = (
@@ -307,8 +321,35 @@ class Tracker:
         looks.scores[:] = np.clip(1 - cost[looks.owner, np.arange(len(looks))], 0, 1)
         return looks
 
-    def _repeats(self, j: int, contested: npt.NDArray[np.bool_], seen: _Seen) -> bool:
-        """Whether a detection that nobody took may show individuals that touch each other."""
+    def _lost(self, slot: int, weight: float) -> bool:
+        """Whether somebody lives there for whom there was no less evidence than for a newcomer."""
+        return bool(np.isfinite(self._boxes[slot, 0]) and self._evidence[slot] >= CERTAIN * weight)
+
+    def _column_for(
+        self, weight: Floats, j: int, column: Integers, matched: npt.NDArray[np.bool_], known: Floats
+    ) -> int | None:
+        """The column of a detection that is near nobody; None if it gets none.
+
+        One that was never used, or forgotten; that of something for which there is much less evidence; that of who is
+        lost for longest.
+        """
+        held = {int(s) for s in column if s >= 0}
+        free = [int(s) for s in np.argsort(-self._missed, kind="stable") if int(s) not in held]
+        if free and self._missed[free[0]] > MEMORY:
+            return free[0]
+        weak = [s for s in np.argsort(known, kind="stable") if known[s] < CERTAIN * weight[j]]
+        if weak:
+            return int(weak[0])
+        sure = weight[matched]
+        if not free or (len(sure) and weight[j] < CERTAIN * sure.mean()):
+            return None  # a tail or a reflection does not take over anybody's memory
+        return free[0]
+
+    def _repeats(self, j: int, column: Integers, contested: npt.NDArray[np.bool_], seen: _Seen) -> bool:
+        """Whether a detection that nobody took may show somebody again, or individuals that touch each other."""
+        same = same_animal(seen.boxes, seen.points)[j]
+        if same[column >= 0].any():
+            return True
         boxes, _ = self._expected()
         inside = covered(boxes[contested], seen.boxes[j : j + 1])
         return bool((inside > 0.5).any())
@@ -342,14 +383,16 @@ class Tracker:
         expected = self._expected()[1]
         steps = self._missed + 1
         self._missed = np.minimum(steps, MEMORY + 1.0)
+        weight = evidence(seen.scores, seen.likelihood)
         for j, slot in enumerate(column):
             if slot < 0:
                 continue
             box, points = seen.boxes[j], seen.points[j]
             if not matched[j]:
-                if steps[slot] <= PATIENCE:
+                if steps[slot] <= PATIENCE and self._lost(slot, weight[j]):
                     continue  # shown in this column, but it may be nothing
                 self._velocity[slot] = 0.0
+                self._evidence[slot] = weight[j]
             else:
                 moved = points - self._xy[slot]
                 shared = np.isfinite(moved).all(-1)
@@ -369,6 +412,7 @@ class Tracker:
                 self._learn_margin(slot, box, points)
             self._boxes[slot], self._xy[slot] = box, points
             self._missed[slot] = 0.0
+            self._evidence[slot] += NEWS * (weight[j] - self._evidence[slot])
 
     def _learn_margin(self, slot: int, box: Floats, points: Floats) -> None:
         """Remember how far a box reaches beyond the keypoints, px."""

@@ -27,7 +27,7 @@ class Scene:
 
     def __init__(self, boxes: np.ndarray) -> None:
         self.boxes = np.asarray(boxes, np.float64)
-        self.max_individuals = self.boxes.shape[1]
+        self.max_individuals, self.spare = self.boxes.shape[1], 0
         self.space: Sequence[str] = ("a", "b", "c", "d")
         self.card = SimpleNamespace(threshold=0.5)
         self.shares = Shares()

@@ -19,15 +19,20 @@ def animal(x: float, y: float, heading: float = 0.0) -> np.ndarray:
     return np.array([x, y]) + SIZE * BODY @ turn.T
 
 
-def see(tracker: Tracker, animals: list[np.ndarray], scores: list[float] | None = None) -> Assignment:
+def see(
+    tracker: Tracker,
+    animals: list[np.ndarray],
+    scores: list[float] | None = None,
+    likelihood: list[float] | None = None,
+) -> Assignment:
     """The tracker's answer to detections of these animals."""
-    a, k = tracker.slots, tracker.keypoints
+    a, k = max(tracker.slots, len(animals)), tracker.keypoints
     boxes, score = np.full((a, 4), np.nan), np.full(a, np.nan)
     xy, sure = np.full((a, k, 2), np.nan), np.full((a, k), np.nan)
     for n, points in enumerate(animals):
         low, high = points.min(0), points.max(0)
         boxes[n], score[n] = [*low, *(high - low)], 0.9 if scores is None else scores[n]
-        xy[n], sure[n] = points, 0.9
+        xy[n], sure[n] = points, 0.9 if likelihood is None else likelihood[n]
     return tracker.assign(boxes, score, xy, sure)
 
 
@@ -204,6 +209,46 @@ def test_a_tail_does_not_become_the_animal_that_is_out_of_sight() -> None:
     assert see(tracker, [animal(100, 100), animal(302, 100)]).columns.tolist() == [0, 1]
 
 
+def test_a_stain_gives_its_column_to_an_animal() -> None:
+    """It was there first, and the detector likes it better; but it has neither nose nor tail."""
+    tracker = Tracker(2, 7)
+    stain = animal(300, 60)
+    for t in range(20):
+        step = see(tracker, [animal(100 + t, 100), stain], [0.9, 0.62], [0.95, 0.02])
+        assert step.columns.tolist() == [0, 1]
+    for t in range(20, 60):
+        both = [animal(100 + t, 100), stain, animal(100 + t, 180)]
+        step = see(tracker, both, [0.9, 0.62, 0.55], [0.95, 0.02, 0.9])
+        assert dict(zip(step.detections.tolist(), step.columns.tolist(), strict=True)) == {0: 0, 2: 1}, t
+        assert step.swap_risk.max() == 0
+    # the second one is hidden for a moment: the stain does not become it
+    for t in range(60, 64):
+        step = see(tracker, [animal(100 + t, 100), stain], [0.9, 0.62], [0.95, 0.02])
+        assert step.columns.tolist() == [0], t
+    step = see(tracker, [animal(164, 100), stain, animal(164, 180)], [0.9, 0.62, 0.55], [0.95, 0.02, 0.9])
+    assert dict(zip(step.detections.tolist(), step.columns.tolist(), strict=True)) == {0: 0, 2: 1}
+
+
+def test_an_animal_keeps_its_column_when_it_is_hard_to_see_for_a_moment() -> None:
+    """What was known about it before counts: a newcomer takes no column of somebody who was sure for long."""
+    tracker = Tracker(2, 7)
+    for t in range(30):
+        see(tracker, [animal(100 + t, 100), animal(300, 200)])
+    for t in range(30, 35):
+        three = [animal(100 + t, 100), animal(300, 200), animal(300, 40)]
+        step = see(tracker, three, [0.9, 0.5, 0.9], [0.9, 0.3, 0.9])
+        assert dict(zip(step.detections.tolist(), step.columns.tolist(), strict=True)) == {0: 0, 1: 1}
+
+
+def test_what_lies_beside_an_animal_is_not_taken_for_it() -> None:
+    """Its reflection in the wall is as near to where it should be as it is itself, and is listed first."""
+    tracker = Tracker(1, 7)
+    see(tracker, [animal(100, 100)])
+    for t in range(1, 20):
+        step = see(tracker, [animal(104 + 2 * t, 104), animal(100 + 2 * t, 100)], [0.5, 0.8], [0.4, 0.9])
+        assert step.detections.tolist() == [1]
+
+
 @settings(max_examples=30)
 @given(st.integers(1, 4), st.integers(0, 1000), st.integers(1, 29))
 def test_no_column_is_given_twice_and_a_restored_tracker_goes_on_the_same(
@@ -212,7 +257,7 @@ def test_no_column_is_given_twice_and_a_restored_tracker_goes_on_the_same(
     rng = np.random.default_rng(seed)
     tracker, other = Tracker(slots, 7), None
     for t in range(30):
-        n = int(rng.integers(0, slots + 1))
+        n = int(rng.integers(0, slots + 3))
         here = [animal(*rng.uniform(0, 200, 2), rng.uniform(0, 6)) for _ in range(n)]
         scores = rng.uniform(0.3, 1, n).tolist()
         if t == stop:

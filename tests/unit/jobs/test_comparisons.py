@@ -91,7 +91,7 @@ class Oracle:
 
     def __init__(self, truth: Poses, model: LoadedModel, away: float, sure: float) -> None:
         self.card, self.space = model.card, model.space
-        self.scorer, self.max_individuals = "oracle", 1
+        self.scorer, self.max_individuals, self.spare = "oracle", 1, 0
         self._truth, self._away, self._sure, self._row = truth, away, sure, -1
 
     def pose(self, frames: list, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

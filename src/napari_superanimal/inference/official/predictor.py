@@ -66,6 +66,8 @@ class OfficialPredictor:
         If the device is missing, or mirror averaging is asked for, which the reference does not do.
     """
 
+    spare = 0
+
     def __init__(
         self,
         model: OfficialPose,
@@ -140,8 +142,9 @@ class OfficialPredictor:
     def detect(self, frames: Sequence[Frame]) -> Sequence[Boxes]:
         """Boxes (M, 4) and scores (M,) per frame, best first, px of the frame."""
         if isinstance(self._detector, BoxFinder):
-            return self._detector(frames, self.max_individuals)
+            return self._detector(frames, self.max_individuals + self.spare)
         if isinstance(self._detector, Predictor):
+            self._detector.spare = self.spare
             return self._detector.detect(frames)
         return [(np.array([[0.0, 0.0, f.shape[1], f.shape[0]]]), np.array([1.0])) for f in frames]
 
