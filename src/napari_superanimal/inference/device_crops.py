@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from napari_superanimal.inference.crops import square_crop
-from napari_superanimal.inference.device_frames import on_device, stacked
+from napari_superanimal.inference.device_frames import on_device
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -58,8 +58,9 @@ def letterbox_batches_on_device(
     for (height, width, _), rows in of_shape.items():
         scale = longest / max(height, width)
         h, w = max(round(height * scale), 1), max(round(width * scale), 1)
-        whole = stacked([frames[row] for row in rows], device)
-        images = resample(whole, resampling(height, h, device), resampling(width, w, device))
+        down, across = resampling(height, h, device), resampling(width, w, device)
+        # one after the other: a large frame in float32 takes four times its bytes
+        images = torch.stack([resample(on_device(frames[row], device), down, across) for row in rows])
         padded = F.pad(images, (0, -w % multiple, 0, -h % multiple))
         of_rows, pictures, scales = batches.setdefault(tuple(padded.shape[1:]), ([], [], []))
         of_rows += rows
