@@ -142,7 +142,8 @@ def test_frames_are_not_read_far_ahead(predictor: Predictor) -> None:
 def test_individuals_keep_their_columns(tiny_model: Callable[..., LoadedModel]) -> None:
     """The same detections, in columns by nearness with tracking and by score without.
 
-    Tracking chooses from some more than there are columns. A weak detection does not take over the column of an individual that was lost a moment ago.
+    Tracking chooses from some more than there are columns. A weak detection does not take over the column of an
+    individual that was lost a moment ago.
     """
     predictor = Predictor(tiny_model(), max_individuals=3, device="cpu")
     everything = Predictor(tiny_model(), max_individuals=3 + SPARE, device="cpu")
