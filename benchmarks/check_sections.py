@@ -66,12 +66,14 @@ def advice(videos: dict[str, Any]) -> list[str]:
     if not rows:
         return out
     intro = """
-        What check advised, read aloud, and what happened when it was followed: all advice for the best model,
-        the first piece for the others. Figures are of the same frames before and after: keypoints right and
-        mean error on labels where there are any; else the share of keypoints above the model's threshold
-        (*sure*), jitter (mean absolute acceleration in sizes of the body), and frames with an animal. Adapting
-        sees no labels here. *Helped* is yes where more keypoints are right, or, without labels, where none of
-        the three got worse and one got better.
+        What check advised, read aloud, and what happened when it was followed: all advice for the best model, the first
+        piece for the others. Figures are of the same frames before and after: keypoints right and mean error on labels
+        where there are any (where more animals are predicted than there are, labels choose the best of them); else the
+        share of keypoints above the model's threshold (*sure*), jitter (mean absolute acceleration in sizes of the
+        body), and frames with an animal. Adapting sees no labels here, and reverts where it cannot prove itself; the
+        figures are those of the adapted model all the same. *Helped* is yes where more keypoints are right, or, without
+        labels, where none of the three got worse and one got better; for the number of animals, where it is nearer to
+        the truth.
     """
     header = ["video", "finding and advice", "what was done", "before", "after", "helped"]
     told = [f["paid"] for r in videos.values() for f in r.get("followed", []) if f["paid"]]

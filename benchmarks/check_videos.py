@@ -74,7 +74,8 @@ def followed(follower: Follower, report: CheckReport, tell: Callable[[list[dict[
         if result is None:
             continue
         said = {"model": model, "level": advice.level, "text": advice.text, "step": advice.step}
-        found[n] = {**said, "action": advice.action, **result, "paid": paid(result)}
+        found[n] = {**said, "action": advice.action, **result}
+        found[n]["paid"] = paid(found[n], follower.known)
         print(
             f"  {model}: {advice.step} -> {result['did'] or result['why_not']}: {found[n]['paid']}",
             flush=True,
@@ -116,7 +117,8 @@ def main() -> None:
         follower = Follower(path, args.data)
         found["measured"] = measured(follower, report)
         found["labels"] = TRUTHS[name].what if name in TRUTHS else ""
-        found["followed"] = earlier.get(name, {}).get("followed", []) if args.no_follow else []
+        old = earlier.get(name, {}).get("followed", []) if args.no_follow else []
+        found["followed"] = [{**f, "paid": paid(f, follower.known)} for f in old]
         results[name] = found
 
         def keep(done: list[dict[str, Any]], name: str = name) -> None:

@@ -304,16 +304,26 @@ class Follower:
         return replace(poses.take(rows), images=names[: len(rows)], root=folder)
 
 
-def paid(result: dict[str, Any]) -> str:
-    """Whether following the advice helped: "yes", "no", "no: reverted" or "" where it cannot be told.
+def paid(result: dict[str, Any], animals: int) -> str:
+    """Whether following the advice helped, in a word or two; empty where it cannot be told.
 
     Labels decide where there are any; else jitter, sure points and frames with an animal, none of which may get worse.
+    Advice on the number of animals helps where afterwards it is nearer to that in the video: where more are predicted
+    than there are, labels would choose the best of them.
     """
     before, after = result.get("before"), result.get("after")
-    if result.get("kept") is False:
-        return "reverted"
     if not before or not after:
         return ""
+    if result["action"] == "individuals":
+        off = [abs(f["animals_per_frame"] - animals) for f in (before, after)]
+        return "no difference" if abs(off[0] - off[1]) < 0.05 else "yes" if off[1] < off[0] else "no"
+    better = _better(before, after)
+    if result.get("kept") is False:
+        return "reverted, would have helped" if better == "yes" else "reverted, rightly"
+    return better
+
+
+def _better(before: dict[str, Any], after: dict[str, Any]) -> str:
     if before.get("right") is not None and after.get("right") is not None:
         if abs(after["right"] - before["right"]) > 0.005:
             return "yes" if after["right"] > before["right"] else "no"
