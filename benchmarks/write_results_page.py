@@ -15,6 +15,7 @@ from typing import Any
 from check_sections import bodies, check, cleanup
 from common import IMAGES, RESULTS, number, table
 from evaluate_minis import accuracy_rows, keypoint_rows, trust_table
+from finetune_section import official_finetune
 from size_section import animal_sizes
 from speed_sections import official_speed, precision
 
@@ -350,6 +351,10 @@ def official_networks() -> list[str]:
     return [*out, f"On {where(result)}.", "", *official_speed(result)]
 
 
+def official_finetuning() -> list[str]:
+    return official_finetune(read("official_finetune"))
+
+
 def precisions() -> list[str]:
     result = read("precision")
     if result is None:
@@ -438,13 +443,17 @@ def adaptation() -> list[str]:
         return []
     out = ["## Adaptation without labels", "", *bash("python benchmarks/adaptation.py --data DATA")]
     steps = result["settings"]["steps"]
+    seeds = {len(found["runs"]) for found in result["clips"].values() if found["expected"] is None}
+    count = f"{max(seeds)} seed{'s' * (max(seeds) > 1)}"
     out += [
-        f"`superanimal adapt` with {steps} steps and three seeds (one where it should be reverted), on held-out frames "
+        f"`superanimal adapt` with {steps} steps and {count} (one where it should be reverted), on held-out frames "
         "of the same video: median, and smallest to largest where seeds differ. *Jitter* is the mean absolute "
         "acceleration, px per frame², of all points; that of *sure points* is of those where the starting model was "
         "sure before. *Dropped* is the share of keypoints below the threshold; *size varies* is the body's size, "
-        "standard deviation over mean within bursts. Median filter and Kalman smoother are applied to the starting "
-        "model's predictions. Labels take no part in learning; those of the horse and of the rendered mouse take part "
+        "standard deviation over mean within bursts; *misplaced* is the share of sure points (each arm's own) that are "
+        "out of proportion with the rest of the body. *Exchanged* models call parts of the body by each other's names. "
+        "Median filter and Kalman smoother are applied to the starting model's predictions. Labels take no part in "
+        "learning; those of the horse and of the rendered mouse take part "
         "in the decision.",
         "",
     ]
@@ -455,15 +464,16 @@ def adaptation() -> list[str]:
         "kalman": "Kalman smoother",
     }
     columns = (("jitter_px", 2), ("jitter_fixed_px", 2), ("dropped", 2), ("size_variation", 3))
-    more = (("agreement", 2), ("error_px", 1), ("right", 2))
+    more = (("odd", 2), ("agreement", 2), ("error_px", 1), ("right", 2))
     rows = []
     for clip, found in result["clips"].items():
         decided = ", ".join(found["summary"]["decisions"])
         for arm, name_ in arms.items():
             idle = arm == "adapted" and not found["runs"][0]["trained"]
             title = "nothing was trained" if idle else name_
+            of_arm = found["summary"]["arms"][arm]
             cells = [
-                ranged(found["summary"]["arms"][arm][name], digits) for name, digits in (*columns, *more)
+                ranged(of_arm[name], digits) if name in of_arm else "-" for name, digits in (*columns, *more)
             ]
             rows.append(
                 [clip if arm == "zero-shot" else "", title, *cells, decided if arm == "adapted" else ""]
@@ -475,6 +485,7 @@ def adaptation() -> list[str]:
         "of sure points",
         "dropped",
         "size varies",
+        "misplaced",
         "agreement",
         "error px",
     ]
@@ -557,6 +568,7 @@ def page() -> str:
         cleaning,
         speed,
         official_networks,
+        official_finetuning,
         precisions,
         in_napari,
         scrubbing,
