@@ -176,7 +176,7 @@ def bodies(result: dict[str, Any]) -> list[str]:
         {limits["pair"]:g}, or more than {percent(limits["all"])} of all points are odd (*found*). Labels of held-out
         animals and of data sets that the models have never seen should not be; nor what the models are sure of from
         every side on {result["frames"]} frames of three clips, as it is. Then two names were exchanged there, on both
-        sides of the body.
+        sides of the body. The rule was made while looking at these clips; other ones may do worse.
     """
 
     def cells(f: dict[str, Any]) -> list[str]:
