@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import time
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ MARGINS = (0.8, 1.0, 1.25)
 USUAL_SHARE, USUAL_SPREAD = 0.35, 0.9
 #: What the score of a box is worth that is cut off by the border of a window.
 CUT_OFF = 0.5
+#: Boxes of a second look beyond the number of animals: what else is in the window must not hide the box it is about.
+NEIGHBOURS = 2
 #: A box of the second look is the same animal if it covers this share of the smaller of both.
 OVERLAPS = 0.3
 #: A box is left out if its keypoints are this much less believable than those of the frame's best; a frame tells
@@ -165,7 +168,7 @@ class PyramidPredictor:
         ]
         second = [
             self._second_look(candidates, [part for parts in found for part in parts])
-            for candidates, found in zip(first, self._look(again), strict=True)
+            for candidates, found in zip(first, self._look(again, NEIGHBOURS), strict=True)
         ]
         return [self._judge(frame, found) for frame, found in zip(frames, second, strict=True)]
 
@@ -188,12 +191,14 @@ class PyramidPredictor:
         """The inner networks alone, on these frames at one scale."""
         return self.inner.bare(frames)
 
-    def _look(self, views: Sequence[Sequence[Sequence[View]]]) -> list[list[list[_Found]]]:
-        """What the detector finds in views, which are sorted by frame and by scale."""
+    def _look(self, views: Sequence[Sequence[Sequence[View]]], more: int = 0) -> list[list[list[_Found]]]:
+        """What the detector finds in views, which are sorted by frame and by scale; so many more boxes in each."""
         pictures = [view.picture for frame in views for scale in frame for view in scale]
+        detector = copy.copy(self.inner)
+        detector.spare = more
         found: list[Boxes] = []
         for start in range(0, len(pictures), VIEWS):
-            found += self.inner.detect(pictures[start : start + VIEWS])
+            found += detector.detect(pictures[start : start + VIEWS])
         left = iter(found)
         return [[[self._weigh(view, *next(left)) for view in scale] for scale in frame] for frame in views]
 

@@ -267,6 +267,25 @@ def test_several_animals_keep_their_number(
     assert np.isnan(PyramidPredictor(none, (0.5, 2.0))([clip.frames[0]]).xy).all()
 
 
+def test_a_likelier_animal_in_the_same_window_does_not_hide_another(predictor: FramePredictor) -> None:
+    """The closer look at a box asks for more boxes than animals: the best one may be about something else."""
+    from napari_superanimal.inference.pyramid import NEIGHBOURS, PyramidPredictor
+
+    clip = render_clip(1, (640, 480), n_mice=2, seed=7)
+    frame, boxes = clip.frames[0], clip.truth.boxes[0]
+    first = boxes, np.array([0.9, 0.8]), np.array([0.9, 0.8])
+    pyramid = PyramidPredictor(predictor, (1.0,))
+    whole = [[views_at(frame, 1.0), views_at(frame, 1.0)]]
+    one, several = (
+        [found for parts in pyramid._look(whole, more)[0] for found in parts] for more in (0, NEIGHBOURS)
+    )
+    assert [len(found[0]) for found in one] == [1, 1]
+    # a single box is that of one mouse, and the other counts as not found again
+    assert (pyramid._second_look(first, one)[1] < 0.5).sum() == 1
+    assert (pyramid._second_look(first, several)[1] < 0.5).sum() == 0
+    assert predictor.spare == 0
+
+
 def test_what_makes_no_sense_is_refused(predictor: FramePredictor) -> None:
     from napari_superanimal.inference.build import build_predictor
     from napari_superanimal.inference.pyramid import PyramidPredictor
