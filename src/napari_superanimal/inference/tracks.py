@@ -252,9 +252,12 @@ class Tracker:
         boxes, points = (each[alive] for each in self._expected())
         missed = self._missed[alive]
         alike = likeness(boxes, points, seen.boxes, seen.points, missed)
+        # what shows much less of an animal than was there before is something beside it
+        known = np.maximum(self._evidence[alive], 1e-9)[:, None]
+        less = 1 - np.minimum(evidence(seen.scores, seen.likelihood) / known, 1.0)
         # the longer an individual was out of sight, the farther it may have gone
         reach = REACH * (1 + 0.2 * missed[:, None])
-        cost[alive] = np.where(relative_gap(boxes, seen.boxes) <= reach, 1 - alike, _FAR)
+        cost[alive] = np.where(relative_gap(boxes, seen.boxes) <= reach, 1 - alike + DOUBT * less, _FAR)
         return cost
 
     def _choose(self, cost: Floats, seen: _Seen, strict: npt.NDArray[np.bool_]) -> Integers:
@@ -262,10 +265,6 @@ class Tracker:
         column = np.full(len(seen), -1)
         looked = seen.owner >= 0
         chosen_by = cost + np.where(self._missed > 0, LOST, 0.0)[:, None] + np.where(looked, LOOKED, 0.0)
-        # what shows much less of an animal than was there before is something beside it
-        known = np.where(self._missed <= MEMORY, self._evidence, 0.0)[:, None]
-        weight = np.minimum(evidence(seen.scores, seen.likelihood), known)
-        chosen_by = chosen_by + np.where(known > 0, DOUBT * (1 - weight / np.maximum(known, 1e-9)), 0.0)
         others = looked & (seen.owner != np.arange(self.slots)[:, None])
         chosen_by[others | ((looked | strict[:, None]) & (cost > 1 - KEEP))] = _FAR
         same = (
