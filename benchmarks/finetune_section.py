@@ -41,4 +41,14 @@ def official_finetune(result: dict[str, Any] | None) -> list[str]:
             f"where it lies in the box on average: {number(learned['error_of_the_mean_place_px'])} px.",
             "",
         ]
+    if (kept := result.get("keeping")) is not None:
+        before, after = kept["before"], kept["replay"]
+        mine, others = ", ".join(kept["mine"]), ", ".join(kept["others"])
+        out += [
+            f"That network then learned on for {kept['steps']} steps from the labels of {mine} alone, with memory "
+            f"replay ({kept['pseudo']} keypoints filled in). Before and after, on the frames held back: {mine} "
+            f"{number(before['error_px'])} and {number(after['error_px'])} px; {others}, which nobody labelled, "
+            f"{number(before['others_error_px'])} and {number(after['others_error_px'])} px. One seed.",
+            "",
+        ]
     return out

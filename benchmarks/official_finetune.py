@@ -1,6 +1,6 @@
 """What fine-tuning SuperAnimal's own networks costs, and that what it learns is found again.
 
-    python benchmarks/official_finetune.py --data DATA [--steps 200] [--only cost|learning]
+    python benchmarks/official_finetune.py --data DATA [--steps 200] [--only cost|learning] [--work DIR]
 
 The released weights are not needed for either, and were not used: networks have random weights.
 
@@ -10,6 +10,8 @@ The released weights are not needed for either, and were not used: networks have
   256, so that it is quick, and the written model is measured on the last fifth of the frames, which it has not seen.
   With random weights this tests targets, losses, crops and decoding together; it says nothing about fine-tuning
   released weights. Beside it: the error of who always says where a keypoint lies in the box on average.
+- Keeping: that network then learns on from the labels of two of its keypoints alone, with replay; how well does it
+  still find the others?
 
 Writes results/official_finetune.json.
 """
@@ -20,6 +22,7 @@ import argparse
 import json
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +37,7 @@ from napari_superanimal.models.official.build import build_pose
 from napari_superanimal.models.official.catalogue import card_of, find_release
 from napari_superanimal.models.official.load import OfficialPose
 from napari_superanimal.models.official.networks import HRNetPose
+from napari_superanimal.models.trainable import load_trainable
 from napari_superanimal.models.zoo import find_model
 from napari_superanimal.poses import with_boxes
 from napari_superanimal.poses.formats import registry
@@ -43,7 +47,10 @@ from napari_superanimal.training.pose_stage import Batch
 from napari_superanimal.training.rehearsal import Rehearsal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari_superanimal.jobs.progress import Progress
+    from napari_superanimal.poses import Poses
 
 NETWORKS = (
     "superanimal_topviewmouse_hrnet_w32",
@@ -53,8 +60,9 @@ NETWORKS = (
 )
 #: Crops per step when learning, crops per step when the cost is measured, and repeats of that.
 BATCH, FEW, REPEATS = 8, 2, 2
-#: Side of the crops that are learned from, px.
+#: Side of the crops that are learned from, px, and keypoints that are labelled when the others are to be kept.
 CROP = 96
+MINE = ("snout", "tailbase")
 
 
 def untrained(name: str, seed: int = 0) -> OfficialPose:
@@ -101,49 +109,100 @@ def cost(name: str) -> dict[str, Any]:
     return {"parameters": sum(p.numel() for p in network.parameters()), **figures}
 
 
-def learning(data: Path, steps: int) -> dict[str, Any]:
-    """Error on held-back frames of a network that learned from nothing."""
-    HRNetPose.input_size = (CROP, CROP)
+def open_field(data: Path) -> tuple[Poses, Poses]:
+    """Labelled frames of the open field: those to learn from, and the last fifth."""
     poses = registry.read(data / "mouse_openfield_dlc")
     rows = [i for i in range(len(poses)) if poses.found[i].any() and poses.image_path(i).is_file()]
     poses = with_boxes(poses.take(np.array(rows)))
     held = max(1, round(0.2 * len(poses)))
+    return poses.take(np.arange(len(poses) - held)), poses.take(np.arange(len(poses) - held, len(poses)))
+
+
+def errors(folder: Path, truth: Poses, names: Sequence[str]) -> tuple[float, float]:
+    """Mean distance from the labels, px, of some keypoints as a written model predicts them, and their mean score."""
+    predictor = build_predictor(find_model(folder), detector="whole-frame", device="cpu")
+    seen = predict_images(truth, predictor, boxes="labels")
+    theirs, ours = ([each.keypoints.index(k) for k in names] for each in (predictor.space, truth))
+    apart = np.linalg.norm(seen.xy[:, :1, theirs] - truth.xy[:, :, ours], axis=-1)
+    there = np.isfinite(apart)
+    return float(apart[there].mean()), float(seen.likelihood[:, :1, theirs][there].mean())
+
+
+def learning(data: Path, steps: int, work: Path) -> dict[str, Any]:
+    """Error on held-back frames of a network that learned from nothing."""
+    training, truth = open_field(data)
     curve: list[dict[str, float]] = []
 
     def told(progress: Progress) -> None:
-        if "val_error_px" in progress.values:
-            curve.append({k: progress.values[k] for k in ("step", "loss", "val_error_px")})
+        if "step" in progress.values and progress.values["step"] % 20 == 0:
+            curve.append({k: progress.values[k] for k in ("step", "loss")})
             print(curve[-1], flush=True)
 
-    with tempfile.TemporaryDirectory() as folder:
-        out = finetune(
-            poses,
-            untrained(NETWORKS[0]),
-            mode="scratch",
-            out=Path(folder) / "scratch",
-            steps=steps,
-            batch_size=BATCH,
-            on_progress=told,
-        )
-        truth = poses.take(np.arange(len(poses) - held, len(poses)))
-        predictor = build_predictor(find_model(out), detector="whole-frame", device="cpu")
-        seen = predict_images(truth, predictor, boxes="labels")
-    error = np.linalg.norm(seen.xy[:, :1] - truth.xy, axis=-1)
+    out = finetune(
+        training,
+        untrained(NETWORKS[0]),
+        mode="scratch",
+        out=work / "scratch",
+        steps=steps,
+        batch_size=BATCH,
+        hold_out=False,
+        resume=True,
+        on_progress=told,
+    )
+    error, score = errors(out, truth, truth.keypoints)
     # where keypoints lie in the box on average, in the frames that were learned from
-    place = (poses.xy - poses.boxes[..., None, :2]) / poses.boxes[..., None, 2:]
-    mean = np.nanmean(place[:-held], axis=(0, 1))
+    place = (training.xy - training.boxes[..., None, :2]) / training.boxes[..., None, 2:]
+    mean = np.nanmean(place, axis=(0, 1))
     guess = np.linalg.norm(truth.boxes[..., None, :2] + mean * truth.boxes[..., None, 2:] - truth.xy, axis=-1)
     return {
         "crop_px": CROP,
-        "images": len(poses) - held,
-        "held_back": held,
-        "keypoints": list(poses.keypoints),
+        "images": len(training),
+        "held_back": len(truth),
+        "keypoints": list(truth.keypoints),
         "steps": steps,
-        "error_px": float(np.nanmean(error)),
+        "error_px": error,
+        "score": score,
         "error_of_the_mean_place_px": float(np.nanmean(guess)),
-        "error_while_training_px": curve[-1]["val_error_px"],
         "curve": curve,
     }
+
+
+def keeping(data: Path, steps: int, work: Path) -> dict[str, Any]:
+    """What a model that learned all keypoints still knows of some when it learns on from labels of the others."""
+    training, truth = open_field(data)
+    start = work / "scratch"
+    rest = [k for k in training.keypoints if k not in MINE]
+    keep = [training.keypoints.index(k) for k in MINE]
+    labels = replace(
+        training,
+        keypoints=MINE,
+        xy=training.xy[:, :, keep],
+        visibility=training.visibility[:, :, keep],
+        likelihood=training.likelihood[:, :, keep],
+        human=training.human[:, :, keep],
+        skeleton=(),
+    )
+    found: dict[str, Any] = {"mine": list(MINE), "others": rest, "steps": steps}
+    replayed = finetune(
+        labels,
+        load_trainable(start),
+        mode="replay",
+        out=work / "replay",
+        steps=steps,
+        batch_size=BATCH,
+        hold_out=False,
+        resume=True,
+    )
+    found["pseudo"] = find_model(replayed).card.recipe["replay"]["pseudo"]
+    folders = {"before": start, "replay": replayed}
+    for name, folder in folders.items():
+        mine, others = errors(folder, truth, MINE), errors(folder, truth, rest)
+        found[name] = {
+            "error_px": mine[0],
+            "others_error_px": others[0],
+            "others_score": others[1],
+        }
+    return found
 
 
 def main() -> None:
@@ -151,6 +210,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--only", choices=("cost", "learning"))
+    parser.add_argument("--work", type=Path, help="keep models and checkpoints here, and go on from them")
     args = parser.parse_args()
     torch.set_num_threads(1)
     path = RESULTS / "official_finetune.json"
@@ -166,8 +226,14 @@ def main() -> None:
         print(table(("network", "CPU s per crop", "with rehearsal"), rows))
         write_result("official_finetune", result)
     if args.only != "cost":
-        result["learning"] = learning(args.data, args.steps)
-        write_result("official_finetune", result)
+        HRNetPose.input_size = (CROP, CROP)
+        with tempfile.TemporaryDirectory() as folder:
+            work = args.work or Path(folder)
+            result["learning"] = learning(args.data, args.steps, work)
+            write_result("official_finetune", result)
+            result["keeping"] = keeping(args.data, max(1, args.steps // 4), work)
+            print(result["keeping"], flush=True)
+            write_result("official_finetune", result)
 
 
 if __name__ == "__main__":
