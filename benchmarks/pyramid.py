@@ -2,218 +2,268 @@
 
     python benchmarks/pyramid.py --data DATA
 
-Animals from a quarter to four times the size that the models were trained on (median of the longer side of the box
-relative to the longer side of the picture): rendered mice with truth (one camera, so a small mouse has few pixels),
-and held-out real frames (pixels kept: the scene is widened by mirrored background, or cut to a window around the
-animal, where labels outside the window do not count). Errors are relative to the animal's size (square root of the
-labelled box's area) and capped at 1, which is also what a keypoint costs that was not found.
+The same animals, rendered with truth and held-out real ones, from a quarter to four times the size that the models
+were trained on: as a share of the picture, in pixels, and both (see `animal_sizes.py`). Errors are relative to the
+animal's size (square root of the labelled box's area) and capped at 1, which is also what a keypoint costs that was
+not found. Beside the ways to predict stands what the pose network makes of the labelled boxes: no choice of scales
+can be much better than that.
+
+Two questions are answered. Over sizes: how much larger is a way's error at its worst size than at its best? At each
+size: how much larger is it than that of the best single scale of the pyramid, which nobody knows beforehand?
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
+import json
 import time
-from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from common import IMAGES, number, table, write_result
-from evaluate_minis import RECIPES
+from animal_sizes import (
+    KINDS,
+    OTHERS,
+    SIZES,
+    Pictures,
+    Scenes,
+    Subject,
+    held_out,
+    rendered,
+    subject,
+    walking_horse,
+)
+from common import IMAGES, RESULTS, number, table, write_result
 
-from napari_superanimal.demo.render import render_clip
-from napari_superanimal.demo.style import Style
-from napari_superanimal.evaluation.evaluate import evaluate_predictions
 from napari_superanimal.inference.build import build_predictor
-from napari_superanimal.inference.pyramid import PyramidPredictor, survey
+from napari_superanimal.inference.frame_predictor import predict_frames
+from napari_superanimal.inference.pyramid import SCALES, PyramidPredictor, survey
 from napari_superanimal.jobs.scale_choice import FRAMES as SURVEYED
-from napari_superanimal.keypoints import load_space
 from napari_superanimal.models.known import known_pictures
 from napari_superanimal.models.zoo import find_model
-from napari_superanimal.poses import Poses, make_poses, with_boxes
-from napari_superanimal.training.config import read_config
-from napari_superanimal.training.datasets import load_datasets
-from napari_superanimal.training.samples import read_image
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
-    from napari_superanimal.inference.frame_predictor import Frame, FramePredictor
+    from napari_superanimal.inference.frame_predictor import Boxes, Frame, FramePredictor, Predictions
 
-SIZES = (0.25, 0.5, 1.0, 2.0, 4.0)
-#: Every scale that `--scales auto` may choose from.
-ALL = (0.25, 0.5, 1.0, 2.0, 4.0)
 MICE, HORSES = "mouse-topview-mini", "quadruped-sideview-mini"
-CAMERA = (640, 480)
-SEEDS = (11, 12)
 AIM = 1.5
+LABELS, SINGLE, ALL, AUTO = "labels", "single", "all", "auto"
+ALONE = tuple(f"{s:g}" for s in SCALES)
+#: Draws of pictures with replacement, for the range of a ratio.
+DRAWS = 2000
+#: Pictures per size that tell the time.
+TIMED = 1
 
 
-@dataclass(frozen=True)
-class Scenes:
-    """Pictures with one labelled animal each, which may differ in size."""
+class Remembering:
+    """A predictor that computes nothing twice: the same windows are looked at again and again below."""
 
-    frames: list[Frame]
-    truth: Poses
+    def __init__(self, inner: FramePredictor, frames: Sequence[Frame]) -> None:
+        self.inner = inner
+        self._known = {id(frame): _key(frame) for frame in frames}
+        self.spare = inner.spare
+        self._boxes: dict[tuple[int, bytes], Boxes] = {}
+        self._points: dict[bytes, Boxes] = {}
 
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "inner":  # copies ask before they have anything
+            raise AttributeError(name)
+        return getattr(self.inner, name)
 
-def scenes(
-    frames: list[Frame], xy: Sequence[npt.NDArray], boxes: Sequence[npt.NDArray], space: Any
-) -> Scenes:
-    """Labels outside their picture are left out, and pictures without any left."""
-    kept: list[int] = []
-    points = []
-    for i, (frame, at) in enumerate(zip(frames, xy, strict=True)):
-        height, width = frame.shape[:2]
-        inside = (at >= 0).all(-1) & (at[..., 0] <= width - 1) & (at[..., 1] <= height - 1)
-        if inside.sum() >= 2:
-            kept.append(i)
-            points.append(np.where(inside[:, None], at, np.nan))
-    truth = make_poses(
-        space.keypoints,
-        np.array(points)[:, None],
-        boxes=np.array([boxes[i] for i in kept])[:, None],
-        image_sizes=np.array([frames[i].shape[1::-1] for i in kept], np.int64),
-        scorer="truth",
-    )
-    return Scenes([frames[i] for i in kept], truth)
+    def detect(self, frames: Sequence[Frame]) -> Sequence[Boxes]:
+        keys = [(self.spare, self._known.get(id(frame)) or _key(frame)) for frame in frames]
+        new = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in self._boxes}
+        if new:
+            inner = copy.copy(self.inner)
+            inner.spare = self.spare
+            self._boxes.update(zip(new, inner.detect(list(new.values())), strict=True))
+        return [self._boxes[key] for key in keys]
 
+    def pose(self, frames: Sequence[Frame], boxes: npt.NDArray[np.floating]) -> Boxes:
+        pictures = {id(f): self._known.get(id(f)) or _key(f) for f in frames}
+        keys = [
+            pictures[id(f)] + np.asarray(b, np.float64).tobytes() for f, b in zip(frames, boxes, strict=True)
+        ]
+        new = [i for i, key in enumerate(keys) if key not in self._points]
+        if new:
+            xy, sure = self.inner.pose([frames[i] for i in new], boxes[new])
+            self._points.update({keys[i]: (xy[j], sure[j]) for j, i in enumerate(new)})
+        found = [self._points[key] for key in keys]
+        return np.stack([xy for xy, _ in found]), np.stack([sure for _, sure in found])
 
-def rendered(share: float, per_seed: int) -> Scenes:
-    """Mice of a share of the picture, filmed by one camera: large ones are a window of a larger rendering."""
-    frames, xy, boxes = [], [], []
-    space = load_space("superanimal_topviewmouse")
-    for seed in SEEDS:
-        # body length 0.25 gives a box of about 0.2 of the picture's longer side
-        zoom = max(share / 0.25, 1.0)
-        body = 0.25 * share / 0.2 / zoom
-        size = (int(CAMERA[0] * zoom) // 2 * 2, int(CAMERA[1] * zoom) // 2 * 2)
-        clip = render_clip(per_seed * 12, size, seed=seed, style=Style(body_length=body, blur=0.8 * zoom))
-        for t in range(0, per_seed * 12, 12):
-            at, box = clip.truth.xy[t, 0], clip.truth.boxes[t, 0]
-            longer = float(box[2:].max()) / share
-            frame, shift = window(clip.frames[t], box, longer, CAMERA[0] / CAMERA[1], seed + t)
-            frames.append(frame)
-            xy.append(at - shift)
-            boxes.append(np.concatenate([box[:2] - shift, box[2:]]))
-    return scenes(frames, xy, boxes, space)
+    def __call__(self, frames: Sequence[Frame]) -> Predictions:
+        return predict_frames(self, frames)
 
 
-def window(
-    frame: Frame, box: npt.NDArray, longer: float, aspect: float, seed: int
-) -> tuple[Frame, npt.NDArray[np.float64]]:
-    """A part of the picture around a box, its longer side `longer`; also its left and top edge."""
-    height, width = frame.shape[:2]
-    w, h = (longer, longer / aspect) if aspect >= 1 else (longer * aspect, longer)
-    w, h = min(round(w), width), min(round(h), height)
-    centre = box[:2] + box[2:] / 2 + np.random.default_rng(seed).uniform(-0.1, 0.1, 2) * (w, h)
-    size, full = np.array([w, h]), np.array([width, height])
-    left, top = (round(float(v)) for v in np.clip(centre - size / 2, 0, full - size))
-    return np.ascontiguousarray(frame[top : top + h, left : left + w]), np.array([left, top], np.float64)
+def _key(frame: Frame) -> bytes:
+    return np.int64(frame.shape).tobytes() + blake2b(np.ascontiguousarray(frame), digest_size=16).digest()
 
 
-def widened(
-    frame: Frame, background: Frame, factor: float, seed: int
-) -> tuple[Frame, npt.NDArray[np.float64]]:
-    """The picture somewhere in a scene `factor` times larger; also where its corner lies.
+def in_found_boxes(predictor: FramePredictor) -> Callable[[Frame, int], Boxes]:
+    """Keypoints (K, 2) and likelihood (K,) of the animal that a predictor finds."""
 
-    Around it lies the background, mirrored again and again; for a single photo, its own edges go on.
-    """
-    height, width = frame.shape[:2]
-    h, w = round(height * factor), round(width * factor)
-    rng = np.random.default_rng(seed)
-    top, left = int(rng.integers(0, h - height + 1)), int(rng.integers(0, w - width + 1))
-    pad = ((top, h - height - top), (left, w - width - left), (0, 0))
-    scene = np.pad(background, pad, mode="symmetric" if background is not frame else "edge")
-    scene[top : top + height, left : left + width] = frame
-    return scene, np.array([left, top], np.float64)
-
-
-def resized(poses: Poses, frames: list[Frame], backgrounds: list[Frame], share: float, space: Any) -> Scenes:
-    """Labelled pictures with their animals (the first of each) at a share of the picture."""
-    new, xy, boxes = [], [], []
-    for i, frame in enumerate(frames):
-        box, at = poses.boxes[i, 0], poses.xy[i, 0]
-        height, width = frame.shape[:2]
-        longer = float(box[2:].max()) / share
-        if longer > max(height, width):
-            scene, corner = widened(frame, backgrounds[i], longer / max(height, width), i)
-        else:
-            scene, corner = window(frame, box, longer, width / height, i)
-            corner = -corner
-        new.append(scene)
-        xy.append(at + corner)
-        boxes.append(np.concatenate([box[:2] + corner, box[2:]]))
-    return scenes(new, xy, boxes, space)
-
-
-def held_out(recipe: str, source: str, data: Path, space: Any, count: int) -> tuple[Poses, list[Frame]]:
-    """Held-out labelled pictures with one whole animal."""
-    _, held = load_datasets(read_config(RECIPES / f"{recipe}.yaml"), space, data)
-    held = with_boxes(held.take(np.array(held.sources) == source))
-    alone = np.flatnonzero(held.found.any(-1).sum(1) == 1)
-    alone = alone[np.asarray(held.found[alone, 0].sum(-1)) >= 3]
-    held = held.take(alone[np.linspace(0, len(alone) - 1, count).round().astype(int)])
-    return held, [read_image(held, row) for row in range(len(held))]
-
-
-def measure(predictor: FramePredictor, part: Scenes) -> dict[str, Any]:
-    """Error relative to the animal's size, PCK, share of pictures with an animal, CPU time."""
-    k = len(predictor.space)
-    xy, sure = np.full((len(part.frames), 1, k, 2), np.nan), np.full((len(part.frames), 1, k), np.nan)
-    began = time.process_time()
-    for i, frame in enumerate(part.frames):
+    def look(frame: Frame, _: int) -> Boxes:
         found = predictor([frame])
-        xy[i], sure[i] = found.xy[0], found.likelihood[0]
-    spent = time.process_time() - began
-    predicted = make_poses(predictor.space.keypoints, xy, likelihood=sure, image_sizes=part.truth.image_sizes)
-    report = evaluate_predictions(part.truth, predicted, predictor.space)
-    error = np.minimum(report.relative, 1.0)
-    seen = np.isfinite(report.relative)
-    right = report.relative <= 0.1
-    return {
-        "n": len(part.frames),
-        "error": float(error.mean()),
-        "median": float(np.median(error)),
-        "pck": float(right.mean()),
+        return found.xy[0, 0], found.likelihood[0, 0]
+
+    return look
+
+
+def in_labelled_boxes(predictor: FramePredictor, part: Scenes) -> Callable[[Frame, int], Boxes]:
+    """The same in the labelled box of each picture."""
+
+    def look(frame: Frame, row: int) -> Boxes:
+        xy, sure = predictor.pose([frame], part.truth.boxes[row, :1])
+        return xy[0], sure[0]
+
+    return look
+
+
+def milliseconds(predictor: FramePredictor, part: Scenes) -> float:
+    """CPU time per picture, over a few of them."""
+    began = time.process_time()
+    for frame in part.frames[:TIMED]:
+        predictor([frame])
+    return 1000 * (time.process_time() - began) / min(TIMED, len(part.frames))
+
+
+def measure(
+    look: Callable[[Frame, int], Boxes], part: Scenes, known: npt.NDArray[np.int64]
+) -> tuple[dict[str, Any], npt.NDArray[np.float64]]:
+    """Figures, and the capped errors by picture and keypoint (n, K), NaN where nothing is labelled."""
+    xy = np.full((len(part.frames), *part.truth.xy.shape[2:]), np.nan)
+    for i, frame in enumerate(part.frames):
+        xy[i] = look(frame, i)[0]
+    truth = part.truth.xy[:, 0, known]
+    size = np.sqrt(np.prod(part.truth.boxes[:, 0, 2:], axis=-1))
+    error = np.linalg.norm(xy[:, known] - truth, axis=-1) / size[:, None]
+    capped = np.where(np.isfinite(truth).all(-1), np.minimum(np.nan_to_num(error, nan=np.inf), 1.0), np.nan)
+    labelled = capped[np.isfinite(capped)]
+    figures = {
+        "error": float(labelled.mean()),
+        "median": float(np.median(labelled)),
+        "pck": float((labelled <= 0.1).mean()),
         "found": float(np.isfinite(xy).all(-1).any(-1).mean()),
-        "likelihood": float(report.likelihood[seen].mean()) if seen.any() else None,
-        "ms": 1000 * spent / len(part.frames),
+    }
+    return figures, capped
+
+
+def worst_over_best(errors: npt.NDArray[np.float64], seed: int = 0) -> dict[str, Any]:
+    """Largest mean error over the smallest, over sizes, for errors (sizes, n, K); 5 and 95 % over draws of pictures.
+
+    A maximum over a minimum is larger the fewer pictures there are: the range tells how far to believe it.
+    """
+    sums, counts = np.nansum(errors, axis=2), np.isfinite(errors).sum(2)
+    rows = np.random.default_rng(seed).integers(0, errors.shape[1], (DRAWS, errors.shape[1]))
+    drawn = sums[:, rows].sum(-1) / counts[:, rows].sum(-1)
+    ratios = drawn.max(0) / drawn.min(0)
+    means = sums.sum(1) / counts.sum(1)
+    medians = np.nanmedian(errors.reshape(len(errors), -1), axis=1)
+    return {
+        "mean": float(means.max() / means.min()),
+        "low": float(np.quantile(ratios, 0.05)),
+        "high": float(np.quantile(ratios, 0.95)),
+        "median": float(medians.max() / medians.min()),
     }
 
 
-@dataclass(frozen=True)
-class Subject:
-    """Where animals come from."""
+def one_size(
+    plain: FramePredictor, part: Scenes, known: npt.NDArray[np.int64]
+) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.float64]]]:
+    """Every way on the pictures of one kind and size."""
+    n = len(part.frames)
+    quick: Any = Remembering(plain, part.frames)
+    rows = np.unique(np.linspace(0, n - 1, min(SURVEYED, n)).round().astype(int))
+    found = survey(quick, [part.frames[row] for row in rows], seconds=600)
+    row: dict[str, Any] = {
+        "n": n,
+        "share": part.share,
+        "pixels": part.pixels,
+        "scales": list(found.scales),
+        "survey": found.to_json(),
+        "keypoints": int(np.isfinite(part.truth.xy[:, 0, known]).all(-1).sum()),
+    }
+    errors = {}
+    looks = {
+        LABELS: in_labelled_boxes(quick, part),
+        SINGLE: in_found_boxes(quick),
+        **{f"{s:g}": in_found_boxes(PyramidPredictor(quick, (s,))) for s in SCALES},
+        ALL: in_found_boxes(PyramidPredictor(quick, SCALES)),
+        AUTO: in_found_boxes(PyramidPredictor(quick, found.scales) if found.scales else quick),
+    }
+    for way, look in looks.items():
+        row[way], errors[way] = measure(look, part, known)
+    row[SINGLE]["ms"] = milliseconds(plain, part)
+    row[ALL]["ms"] = milliseconds(PyramidPredictor(plain, SCALES), part)
+    chosen = PyramidPredictor(plain, found.scales) if found.scales else None
+    row[AUTO]["ms"] = milliseconds(chosen, part) if chosen else row[SINGLE]["ms"]
+    best = min((SINGLE, *ALONE), key=lambda way: row[way]["error"])
+    row["best"] = {"scale": best, "error": row[best]["error"]}
+    return row, errors
 
-    name: str
-    what: str
-    model: str
-    scenes: Callable[[float], Scenes]
 
-
-def real(model: str, source: str, what: str, data: Path, count: int, *, arena: bool) -> Subject:
-    """Held-out frames of one data set; with `arena`, the background is the median of the frames of a recording."""
-    space = load_space(find_model(model).card.space_name)
-    poses, frames = held_out(model, source, data, space, count)
-    backgrounds = frames
-    if arena:
-        recordings = [str(Path(image).parent) for image in poses.images]
-        of = {
-            r: np.median(np.stack([f for f, other in zip(frames, recordings, strict=True) if other == r]), 0)
-            for r in set(recordings)
+def one_subject(animal: Subject) -> dict[str, Any]:
+    """Every kind and size of a subject."""
+    plain = build_predictor(find_model(animal.model), device="cpu")
+    known = np.array([plain.space.index(k) for k in plain.card.keypoints])
+    usual = one_size(plain, animal.scenes("share", 1.0), known)
+    out: dict[str, Any] = {
+        "what": animal.what,
+        "model": animal.model,
+        "usual_share": animal.usual,
+        "kinds": {},
+    }
+    for kind in KINDS:
+        measured = {}
+        for size in sorted({*OTHERS[kind], 1.0}):
+            measured[size] = usual if size == 1 else one_size(plain, animal.scenes(kind, size), known)
+            row = measured[size][0]
+            print(
+                f"{animal.name:15s}{kind:7s}{size:5g}x {row['pixels']:5.0f} px {100 * row['share']:3.0f} %  "
+                + "  ".join(
+                    f"{w} {row[w]['error']:.4f}/{row[w]['median']:.4f}" for w in (LABELS, SINGLE, ALL, AUTO)
+                ),
+                f"({row[SINGLE]['ms']:.0f}/{row[ALL]['ms']:.0f}/{row[AUTO]['ms']:.0f} ms)",
+                " ".join(f"{w} {row[w]['error']:.3f}" for w in ALONE),
+                f"auto {row['scales']}",
+                flush=True,
+            )
+        ways = (LABELS, SINGLE, ALL, AUTO)
+        over = {w: worst_over_best(np.stack([e[w] for _, e in measured.values()])) for w in ways}
+        beside = {
+            w: max(row[w]["error"] / row["best"]["error"] for row, _ in measured.values())
+            for w in (SINGLE, ALL, AUTO)
         }
-        backgrounds = [of[r].astype(np.uint8) for r in recordings]
-    return Subject(source, what, model, lambda share: resized(poses, frames, backgrounds, share, space))
-
-
-def bounded(rows: dict[str, dict[str, Any]]) -> float:
-    """Largest error relative to the best size's, over sizes."""
-    errors = [row["error"] for row in rows.values()]
-    return max(errors) / min(errors)
+        above = {
+            w: max(row[w]["error"] / row[LABELS]["error"] for row, _ in measured.values())
+            for w in (SINGLE, ALL, AUTO)
+        }
+        out["kinds"][kind] = {
+            "sizes": {f"{size:g}": row for size, (row, _) in measured.items()},
+            "worst_over_best": over,
+            "over_best_scale": beside,
+            "over_labels": above,
+        }
+        print(
+            f"{animal.name:15s}{kind:7s}",
+            {
+                w: f"{v['mean']:.2f} ({v['low']:.2f}..{v['high']:.2f}; {v['median']:.2f})"
+                for w, v in over.items()
+            },
+            "over best scale",
+            {w: round(v, 2) for w, v in beside.items()},
+            "over labels",
+            {w: round(v, 2) for w, v in above.items()},
+            flush=True,
+        )
+    return out
 
 
 def draw(result: dict[str, Any]) -> None:
@@ -224,23 +274,61 @@ def draw(result: dict[str, Any]) -> None:
 
     subjects = result["subjects"]
     figure, axes = plt.subplots(
-        1, len(subjects), figsize=(3.1 * len(subjects), 3.2), dpi=110, layout="constrained", sharey=True
+        len(KINDS),
+        len(subjects),
+        figsize=(2.6 * len(subjects), 2.3 * len(KINDS)),
+        dpi=100,
+        layout="constrained",
+        sharex=True,
+        sharey="col",
+        squeeze=False,
     )
-    for ax, (name, subject) in zip(axes, subjects.items(), strict=True):
-        for way, colour in (("single", "#cc3311"), ("all", "#3366aa"), ("auto", "#117733")):
-            values = [subject["sizes"][f"{s:g}"][way]["error"] for s in SIZES]
-            ax.plot(
-                SIZES, values, marker="o", ms=4, color=colour, label=way, ls="--" if way == "auto" else "-"
-            )
-        ax.set_xscale("log", base=2)
-        ax.set_yscale("log")
-        ax.set_xticks(SIZES, [f"{s:g}x" for s in SIZES])
-        ax.set_title(name, fontsize=10)
-        ax.set_xlabel("animal's size")
-        ax.grid(alpha=0.3)
-    axes[0].set_ylabel("mean error, animal sizes")
-    axes[0].legend(fontsize=8)
+    lines = (
+        (LABELS, "#888888", ":"),
+        (SINGLE, "#cc3311", "-"),
+        (ALL, "#3366aa", "-"),
+        (AUTO, "#117733", "--"),
+    )
+    for column, (name, measured) in enumerate(subjects.items()):
+        for ax, (kind, found) in zip(axes[:, column], measured["kinds"].items(), strict=True):
+            for way, colour, style in lines:
+                values = [(float(size), row[way]["error"]) for size, row in found["sizes"].items()]
+                label = "labelled boxes" if way == LABELS else way
+                ax.plot(*zip(*values, strict=True), marker="o", ms=3, color=colour, label=label, ls=style)
+            ax.set_xscale("log", base=2)
+            ax.set_yscale("log")
+            ax.set_xticks(SIZES, [f"{s:g}x" for s in SIZES])
+            ax.grid(alpha=0.3)
+            if column == 0:
+                ax.set_ylabel(f"{kind}\nmean error, animal sizes", fontsize=8)
+        axes[0, column].set_title(name, fontsize=10)
+    axes[0, 0].legend(fontsize=7)
     figure.savefig(IMAGES / "pyramid.png")
+
+
+def subjects_in(data: Path, count: int) -> list[Subject]:
+    usual = {m: float(known_pictures(find_model(m).card)["animal_share"]["0.5"]) for m in (MICE, HORSES)}
+
+    def mouse(name: str, what: str, pictures: Pictures) -> Subject:
+        return subject(name, what, MICE, usual[MICE], pictures)
+
+    def horse(name: str, what: str, pictures: Pictures) -> Subject:
+        return subject(name, what, HORSES, usual[HORSES], pictures)
+
+    def held(model: str, source: str, *, arena: bool) -> Pictures:
+        return held_out(model, source, data, count, arena=arena)
+
+    found = [
+        mouse("rendered mouse", "rendered, truth", rendered(count)),
+        horse("sheep", "sheep, held-out recordings", held(HORSES, "sheep", arena=False)),
+        mouse("openfield", "mouse, held-out frames", held(MICE, "openfield", arena=True)),
+        horse("horse", "horse, held-out animals", held(HORSES, "horse", arena=False)),
+        mouse("oft", "mouse, held-out animal", held(MICE, "oft", arena=True)),
+    ]
+    if (data / "horse10_video_gt").is_dir():
+        unseen = walking_horse(HORSES, data, count)
+        found.append(horse("walking horse", "a video that the model has never seen", unseen))
+    return found
 
 
 def main() -> None:
@@ -248,71 +336,28 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--data", required=True, type=Path)
-    parser.add_argument("--frames", type=int, default=6, help="pictures per subject and size")
+    parser.add_argument("--frames", type=int, default=8, help="pictures per subject and size")
+    parser.add_argument("--only", nargs="+", help="these subjects; the others stay as they were measured")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    subjects = [
-        Subject(
-            "rendered mouse",
-            "rendered, truth, one camera",
-            MICE,
-            lambda share: rendered(share, args.frames // 2),
-        ),
-        real(MICE, "openfield", "mouse, held-out frames", args.data, args.frames, arena=True),
-        real(MICE, "oft", "mouse, held-out animal", args.data, args.frames, arena=True),
-        real(HORSES, "horse", "horse, held-out animals", args.data, args.frames, arena=False),
-        real(HORSES, "sheep", "sheep, held-out recordings", args.data, args.frames, arena=False),
-    ]
-    out: dict[str, Any] = {"frames": args.frames, "scales": list(ALL), "aim": AIM, "subjects": {}}
-    for subject in subjects:
-        plain = build_predictor(find_model(subject.model), device="cpu")
-        usual = float(known_pictures(plain.card)["animal_share"]["0.5"])
-        sizes: dict[str, Any] = {}
-        for size in SIZES:
-            part = subject.scenes(size * usual)
-            began = time.process_time()
-            rows = np.unique(
-                np.linspace(0, len(part.frames) - 1, min(SURVEYED, len(part.frames))).round().astype(int)
-            )
-            found = survey(plain, [part.frames[row] for row in rows], ALL)
-            spent = time.process_time() - began
-            row: dict[str, Any] = {
-                "single": measure(plain, part),
-                "all": measure(PyramidPredictor(plain, ALL), part),
-                "scales": list(found.scales),
-                "survey_s": round(spent, 1),
-                "keypoints": int(part.truth.found.sum()),
-            }
-            row["auto"] = (
-                measure(PyramidPredictor(plain, found.scales), part) if found.scales else row["single"]
-            )
-            sizes[f"{size:g}"] = row
-            print(
-                f"{subject.name:16s}{size:5g}  "
-                + "  ".join(
-                    f"{w} {row[w]['error']:.3f} ({row[w]['pck']:.2f}, {row[w]['ms']:.0f} ms)"
-                    for w in ("single", "all", "auto")
-                ),
-                found.scales,
-                flush=True,
-            )
-        ways = ("single", "all", "auto")
-        worst = {w: bounded({k: r[w] for k, r in sizes.items()}) for w in ways}
-        out["subjects"][subject.name] = {
-            "what": subject.what,
-            "model": subject.model,
-            "usual_share": usual,
-            "sizes": sizes,
-            "worst_over_best": worst,
-        }
-        print(subject.name, {w: round(v, 2) for w, v in worst.items()}, flush=True)
-    write_result("pyramid", out)
+    subjects = subjects_in(args.data, args.frames)
+    out: dict[str, Any] = {"frames": args.frames, "scales": list(SCALES), "aim": AIM}
+    found: dict[str, Any] = {}
+    if args.only and (RESULTS / "pyramid.json").is_file():
+        found = json.loads((RESULTS / "pyramid.json").read_text(encoding="utf-8"))["subjects"]
+    for animal in subjects:
+        if not args.only or animal.name in args.only:
+            found[animal.name] = one_subject(animal)
+            # in the order of the list, and nothing is lost where it takes long
+            out["subjects"] = {s.name: found[s.name] for s in subjects if s.name in found}
+            write_result("pyramid", out)
     draw(out)
-    head = ["subject", "size", "single", "all", "auto"]
+    head = ["subject", "kind", "size", LABELS, SINGLE, ALL, AUTO]
     lines = [
-        [name, f"{size}x", *(number(r[w]["error"], 3) for w in head[2:])]
+        [name, kind, f"{size}x", *(number(row[w]["error"], 4) for w in head[3:])]
         for name, s in out["subjects"].items()
-        for size, r in s["sizes"].items()
+        for kind, found in s["kinds"].items()
+        for size, row in found["sizes"].items()
     ]
     print(table(head, lines))
 
