@@ -113,3 +113,12 @@ def first_of_each(boxes: Floats, weight: Floats, points: Floats) -> npt.NDArray[
         if not same[row, kept].any():
             kept.append(int(row))
     return np.array(sorted(kept), np.int64)
+
+
+def box_around(points: Floats, margin: float) -> Floats:
+    """Box (4,) with a margin around keypoints (K, 2); NaN without enough of them."""
+    sure = points[np.isfinite(points).all(-1)]
+    if len(sure) < SHARED or not np.isfinite(margin):
+        return np.full(4, np.nan)
+    low = sure.min(0) - margin
+    return np.concatenate([low, np.maximum(sure.max(0) + margin - low, 1.0)])

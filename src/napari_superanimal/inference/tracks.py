@@ -12,6 +12,8 @@ from scipy.optimize import linear_sum_assignment
 
 from napari_superanimal.inference.likeness import (
     SHARED,
+    areas,
+    box_around,
     centres,
     covered,
     evidence,
@@ -20,6 +22,7 @@ from napari_superanimal.inference.likeness import (
     relative_gap,
     same_animal,
 )
+from napari_superanimal.poses import box_iou
 
 Floats = npt.NDArray[np.float64]
 Integers = npt.NDArray[np.int64]
@@ -35,6 +38,8 @@ PATIENCE = 5
 CERTAIN = 0.5
 #: How much of what is known about the evidence for an individual comes from its last frame.
 NEWS = 0.1
+#: What is left of it a frame later, once an individual is forgotten.
+FADES = 0.99
 #: Farthest jump between frames, in box sizes.
 REACH = 1.5
 #: Keypoints below this likelihood say nothing about who it is.
@@ -52,6 +57,9 @@ KEEP = 0.5
 LOOKED = 0.05
 #: Individuals whose boxes lie in each other with this share are rivals: one may be taken for the other.
 RIVALS = 0.3
+#: Overlap (IoU) of a box with where it was expected that says that it stayed there, and how far keypoints must have
+#: moved in it, in box sizes, to be somebody else's.
+STILL, JUMP = 0.6, 0.35
 #: Keypoints of a second look count from this likelihood on.
 CLEAR = 0.5
 #: Share of the keypoints that were sure before that a second look must find again.
@@ -199,10 +207,13 @@ class Tracker:
         cost = self._cost(seen)
         contested = np.zeros(self.slots, bool)
         column = self._choose(cost, seen, contested)
-        if look is not None and (contested := self._contested(cost, column, seen)).any():
-            seen = seen.join(self._looks(look, np.flatnonzero(contested)))
-            cost = self._cost(seen)
-            column = self._choose(cost, seen, contested & (self._missed <= PATIENCE))
+        if look is not None:
+            contested = self._contested(cost, column, seen)
+            shared = self._shared(column, seen) & ~contested
+            if (contested | shared).any():
+                seen = seen.join(self._looks(look, np.flatnonzero(contested | shared), shared))
+                cost = self._cost(seen)
+                column = self._choose(cost, seen, contested & (self._missed <= PATIENCE))
         matched = column >= 0
         risk = self._risk(cost, column)
         found = np.isin(np.arange(self.slots), column)
@@ -299,10 +310,26 @@ class Tracker:
         np.fill_diagonal(near, False)
         return np.asarray((near & (lost[:, None] | lost)).any(1))
 
-    def _looks(self, look: Look, slots: Integers) -> _Seen:
-        """What is seen where some individuals are expected."""
+    def _shared(self, column: Integers, seen: _Seen) -> npt.NDArray[np.bool_]:
+        """(A,) individuals whose keypoints have all moved far within a box that stayed where it was.
+
+        There are two in it, of which only one was known so far.
+        """
+        boxes, points = self._expected()
+        shared = np.zeros(self.slots, bool)
+        for j in np.flatnonzero(column >= 0):
+            i = column[j]
+            moved = np.linalg.norm(seen.points[j] - points[i], axis=-1)
+            moved = moved[np.isfinite(moved)]
+            if len(moved) >= SHARED and box_iou(boxes[i][None], seen.boxes[j][None])[0, 0] > STILL:
+                shared[i] = np.median(moved) > JUMP * np.sqrt(areas(seen.boxes[j]))
+        return shared
+
+    def _looks(self, look: Look, slots: Integers, shared: npt.NDArray[np.bool_]) -> _Seen:
+        """What is seen where some individuals are expected; boxes of those in `shared` (A,) were always too large."""
         boxes, points = (each[slots] for each in self._expected())
-        drawn = np.array([_box_around(*each) for each in zip(points, self._margin[slots], strict=True)])
+        margins = np.where(shared, 0.0, self._margin)[slots]
+        drawn = np.array([box_around(*each) for each in zip(points, margins, strict=True)])
         boxes = np.where(np.isfinite(drawn), drawn, boxes)
         xy, likelihood = (np.asarray(each, np.float64) for each in look(boxes))
         looks = _Seen(np.full(len(slots), -1), slots, boxes, np.ones(len(slots)), xy, likelihood)
@@ -310,7 +337,7 @@ class Tracker:
         for row, now in enumerate(np.where((likelihood >= CLEAR)[..., None], xy, np.nan)):
             shared = np.isfinite(now - points[row]).all(-1)
             enough[row] = shared.sum() >= max(SHARED, WHOLE * np.isfinite(points[row]).all(-1).sum())
-            box = _box_around(now, self._margin[slots[row]])
+            box = box_around(now, self._margin[slots[row]])
             if np.isfinite(box).all():
                 boxes[row] = box
             elif enough[row]:
@@ -334,13 +361,14 @@ class Tracker:
         """
         held = {int(s) for s in column if s >= 0}
         free = [int(s) for s in np.argsort(-self._missed, kind="stable") if int(s) not in held]
-        if free and self._missed[free[0]] > MEMORY:
-            return free[0]
+        forgotten = [s for s in free if self._missed[s] > MEMORY and weight[j] >= CERTAIN * known[s]]
+        if forgotten:
+            return forgotten[0]
         weak = [s for s in np.argsort(known, kind="stable") if known[s] < CERTAIN * weight[j]]
         if weak:
             return int(weak[0])
         sure = weight[matched]
-        if not free or (len(sure) and weight[j] < CERTAIN * sure.mean()):
+        if not free or weight[j] < CERTAIN * max(known[free[0]], sure.mean() if len(sure) else 0.0):
             return None  # a tail or a reflection does not take over anybody's memory
         return free[0]
 
@@ -382,6 +410,7 @@ class Tracker:
         expected = self._expected()[1]
         steps = self._missed + 1
         self._missed = np.minimum(steps, MEMORY + 1.0)
+        self._evidence[steps > MEMORY] *= FADES
         weight = evidence(seen.scores, seen.likelihood)
         for j, slot in enumerate(column):
             if slot < 0:
@@ -404,7 +433,7 @@ class Tracker:
                 self._velocity[slot] = 0.5 * self._velocity[slot] + 0.5 * by / steps[slot]
             if contested[slot]:
                 # a detection may contain both; keypoints that are covered are still there
-                around = _box_around(points, self._margin[slot])
+                around = box_around(points, self._margin[slot])
                 box = np.where(np.isfinite(around), around, box)
                 points = np.where(np.isfinite(points), points, expected[slot])
             elif seen.owner[j] < 0:
@@ -421,12 +450,3 @@ class Tracker:
         margin = float((box[2:] - np.ptp(sure, axis=0)).mean() / 2)
         known = self._margin[slot]
         self._margin[slot] = margin if np.isnan(known) else 0.9 * known + 0.1 * margin
-
-
-def _box_around(points: Floats, margin: float) -> Floats:
-    """Box (4,) with a margin around keypoints (K, 2); NaN without enough of them."""
-    sure = points[np.isfinite(points).all(-1)]
-    if len(sure) < SHARED or not np.isfinite(margin):
-        return np.full(4, np.nan)
-    low = sure.min(0) - margin
-    return np.concatenate([low, np.maximum(sure.max(0) + margin - low, 1.0)])

@@ -229,6 +229,47 @@ def test_a_stain_gives_its_column_to_an_animal() -> None:
     assert dict(zip(step.detections.tolist(), step.columns.tolist(), strict=True)) == {0: 0, 2: 1}
 
 
+def test_a_stain_does_not_become_an_animal_that_was_forgotten() -> None:
+    tracker = Tracker(2, 7)
+    see(tracker, [animal(100, 100), animal(100, 180)], None, [0.95, 0.95])
+    for _ in range(MEMORY + 10):
+        step = see(tracker, [animal(100, 100), animal(300, 60)], [0.9, 0.62], [0.95, 0.02])
+        assert step.columns.tolist() == [0]
+    # it comes back where it was not expected, for all that was known
+    assert see(tracker, [animal(100, 100), animal(320, 180)]).columns.tolist() == [0, 1]
+    # an animal that can hardly be seen gets the column in the end
+    other = Tracker(2, 7)
+    see(other, [animal(100, 100), animal(100, 180)], None, [0.95, 0.95])
+    for _ in range(MEMORY + 200):
+        step = see(other, [animal(100, 100), animal(300, 60)], [0.9, 0.9], [0.95, 0.45])
+    assert step.columns.tolist() == [0, 1]
+
+
+def test_two_that_were_always_in_one_box_are_told_apart() -> None:
+    """The only detection holds both and shows now this one, now that one; a tight second look shows who is asked for."""
+    tracker = Tracker(2, 7)
+    one, other = animal(100, 100), animal(134, 134)
+    low, high = np.minimum(one, other).min(0) - 5, np.maximum(one, other).max(0) + 5
+    box = np.array([[*low, *(high - low)]])
+
+    def look(boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        middle = boxes[:, :2] + boxes[:, 2:] / 2
+        nearest = [min((one, other), key=lambda p: np.linalg.norm(p.mean(0) - m)) for m in middle]
+        return np.array(nearest), np.full((len(boxes), 7), 0.9)
+
+    def both(shown: np.ndarray) -> dict[int, np.ndarray]:
+        step = tracker.assign(box, np.array([0.9]), shown[None], np.full((1, 7), 0.9), look)
+        return dict(zip(step.columns.tolist(), step.xy, strict=True))
+
+    assert both(one).keys() == {0}
+    for shown in (one, one, other, one, other, other):
+        seen = both(shown)
+        np.testing.assert_array_equal(seen[0], one)
+        if 1 in seen:
+            np.testing.assert_array_equal(seen[1], other)
+    assert 1 in seen
+
+
 def test_an_animal_keeps_its_column_when_it_is_hard_to_see_for_a_moment() -> None:
     """What was known about it before counts: a newcomer takes no column of somebody who was sure for long."""
     tracker = Tracker(2, 7)
