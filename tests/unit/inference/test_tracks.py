@@ -246,7 +246,7 @@ def test_a_stain_does_not_become_an_animal_that_was_forgotten() -> None:
 
 
 def test_two_that_were_always_in_one_box_are_told_apart() -> None:
-    """The only detection holds both and shows now this one, now that one; a tight second look shows who is asked for."""
+    """The only detection holds both and shows now this one, now that one; a tight look shows who is asked for."""
     tracker = Tracker(2, 7)
     one, other = animal(100, 100), animal(134, 134)
     low, high = np.minimum(one, other).min(0) - 5, np.maximum(one, other).max(0) + 5
