@@ -24,8 +24,10 @@ LIVES, MOVES = 0.7, 0.04
 AGREE = 0.8
 #: Errors may rise by this factor. Where they fall to this share, sure points may have moved: they were wrong.
 ERROR_SLACK, CORRECTED = 1.02, 0.95
-#: Fewer fixed points, triplets of them, or labels than this prove nothing.
+#: Fewer triplets of fixed points, or labels, than this prove nothing.
 ENOUGH = 50
+#: Nor do fewer fixed points: with so many, the share that stays is known to 7 %.
+POINTS = 30
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def judge(proof: Proof, doubts: Sequence[str] = (), *, learned: bool = True) -> 
         )
     # labels know better than the starting model: points that moved towards them need not have stayed
     corrected = labelled and after.error_px <= CORRECTED * before.error_px
-    if proof.points >= ENOUGH:
+    if proof.points >= POINTS:
         if not (after.agreement >= AGREE or corrected):
             against.append(
                 f"only {100 * after.agreement:.0f} % of the points that the starting model was sure of stayed where "
@@ -118,7 +120,7 @@ def judge(proof: Proof, doubts: Sequence[str] = (), *, learned: bool = True) -> 
         better.append(
             f"the error against the labels went from {before.error_px:.2f} to {after.error_px:.2f} px"
         )
-    if proof.points >= ENOUGH:
+    if proof.points >= POINTS:
         better.append(
             f"{100 * after.agreement:.0f} % of the points that the starting model was sure of stayed where they were"
         )

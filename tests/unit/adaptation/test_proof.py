@@ -184,6 +184,15 @@ def test_nothing_sure_proves_nothing() -> None:
     assert any("too few to compare" in r for r in verdict.reasons)
 
 
+@pytest.mark.parametrize(("points", "passes"), [(25, False), (35, True)])
+def test_some_sure_points_are_enough(points: int, passes: bool) -> None:
+    sure = np.zeros((60, 1, 5), bool)
+    sure.reshape(-1)[:points] = True
+    verdict = judge(prove(clip(2.0), clip(0.5, seed=1), KEYPOINTS, 0.6, fixed=sure))
+    assert verdict.passes == passes
+    assert passes or "too few to compare" in verdict.reasons[0]
+
+
 def test_other_videos_need_not_get_better() -> None:
     same = prove(clip(1.0), clip(1.0), KEYPOINTS, 0.6)
     assert not judge(same).passes
