@@ -1,6 +1,6 @@
 """`superanimal check` on four public videos: how long it takes, what it says, and what comes of doing as it says.
 
-    python benchmarks/check_videos.py --data DATA [--only VIDEO ...] [--no-follow]
+    python benchmarks/check_videos.py --data DATA [--only VIDEO ...] [--no-follow] [--actions ...]
 
 Where a video is labelled, the share of keypoints that is really right stands beside what check expects (both within a
 tenth of the animal's size, own detector, the frames of `follow_advice`). Then every piece of advice for the best model
@@ -58,8 +58,17 @@ def measured(follower: Follower, report: CheckReport) -> dict[str, Any]:
     return {m.model: follower.plain(m.model)[1] for m in report.models}
 
 
-def followed(follower: Follower, report: CheckReport, tell: Callable[[list[dict[str, Any]]], None]) -> None:
-    """All advice for the best model, the first for the others; `tell` gets what is done so far, in their order."""
+def followed(
+    follower: Follower,
+    report: CheckReport,
+    old: list[dict[str, Any]],
+    actions: list[str] | None,
+    tell: Callable[[list[dict[str, Any]]], None],
+) -> None:
+    """All advice for the best model, the first for the others; `tell` gets what is done so far, in their order.
+
+    With `actions`, only such advice is followed, and `old` results stand for the rest.
+    """
     asked = [
         (m.model, advice)
         for i, m in enumerate(report.models)
@@ -70,6 +79,11 @@ def followed(follower: Follower, report: CheckReport, tell: Callable[[list[dict[
     # fine-tuning takes longest
     for n in sorted(range(len(asked)), key=lambda n: asked[n][1].action == "label"):
         model, advice = asked[n]
+        if actions is not None and advice.action not in actions:
+            same = [f for f in old if (f["model"], f["step"], f["text"]) == (model, advice.step, advice.text)]
+            if same:
+                found[n] = {**same[0], "paid": paid(same[0], follower.known)}
+            continue
         result = follower.follow(advice, model)
         if result is None:
             continue
@@ -102,6 +116,7 @@ def main() -> None:
     parser.add_argument(
         "--no-follow", action="store_true", help="only check; what was followed before is kept"
     )
+    parser.add_argument("--actions", nargs="+", help="follow only such advice; the rest is kept, too")
     args = parser.parse_args()
     torch.set_num_threads(1)
     file = RESULTS / "check_videos.json"
@@ -117,8 +132,8 @@ def main() -> None:
         follower = Follower(path, args.data)
         found["measured"] = measured(follower, report)
         found["labels"] = TRUTHS[name].what if name in TRUTHS else ""
-        old = earlier.get(name, {}).get("followed", []) if args.no_follow else []
-        found["followed"] = [{**f, "paid": paid(f, follower.known)} for f in old]
+        old = earlier.get(name, {}).get("followed", [])
+        found["followed"] = [{**f, "paid": paid(f, follower.known)} for f in old] if args.no_follow else []
         results[name] = found
 
         def keep(done: list[dict[str, Any]], name: str = name) -> None:
@@ -127,7 +142,7 @@ def main() -> None:
 
         write(results)
         if not args.no_follow:
-            followed(follower, report, keep)
+            followed(follower, report, old, args.actions, keep)
     rows = [
         [
             name,
