@@ -224,7 +224,7 @@ def test_what_is_rehearsed_is_learned_as_the_old_network_answers() -> None:
     same = HeatmapOutput(old.heatmaps.clone().requires_grad_(), old.offsets.clone().requires_grad_())  # type: ignore[union-attr]
     value = heatmap_loss(same, points, codes, 8, (256, 256), old, taken)
     assert float(value.detach()) == 0.0
-    assert float(heatmap_loss(same, points, codes, 8, (256, 256))) > 1.0
+    assert float(heatmap_loss(same, points, codes, 8, (256, 256)).detach()) > 1.0
     scores = SimccOutput(torch.rand(1, 3, 512), torch.rand(1, 3, 512))
     mine = SimccOutput(*(s.clone().requires_grad_() for s in scores))
     value = simcc_loss(mine, points, codes, (5.66, 5.66), (256, 256), scores, taken)
