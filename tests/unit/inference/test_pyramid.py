@@ -286,6 +286,20 @@ def test_a_likelier_animal_in_the_same_window_does_not_hide_another(predictor: F
     assert predictor.spare == 0
 
 
+def test_two_looks_at_a_box_are_averaged_and_another_box_stays_beside(predictor: FramePredictor) -> None:
+    from napari_superanimal.inference.pyramid import PyramidPredictor
+
+    pyramid = PyramidPredictor(predictor, (1.0,))
+    first = np.array([[100.0, 100, 60, 40], [300, 100, 60, 40]]), np.array([0.9, 0.5]), np.array([0.6, 0.5])
+    closer = np.array([[104.0, 100, 64, 40]]), np.array([0.8]), np.array([0.2])
+    whole = np.array([[280.0, 90, 200, 100]]), np.array([0.7]), np.array([0.7])
+    boxes, scores, weights = pyramid._second_look(first, [closer, whole])
+    assert boxes[0] == pytest.approx([101, 100, 61, 40])
+    assert boxes[1:].tolist() == [[300, 100, 60, 40], [280, 90, 200, 100]]
+    assert scores.tolist() == [0.9, 0.5, 0.7]
+    assert weights.tolist() == [0.6, 0.5, 0.7]
+
+
 def test_what_makes_no_sense_is_refused(predictor: FramePredictor) -> None:
     from napari_superanimal.inference.build import build_predictor
     from napari_superanimal.inference.pyramid import PyramidPredictor
