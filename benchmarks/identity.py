@@ -3,9 +3,9 @@
 python benchmarks/identity.py [--frames N]
 
 The shipped mouse model finds the animals; what it finds is put into columns by score (no tracks) and by the tracker.
-The tracker was written on the clips marked as seen, and on seeds 9, 102 to 114, 200 and 201. The others are, from seed
-500 on and in order, the first six clips whose animals' true boxes overlap by an IoU of 0.2 to 0.4 at most, and the
-first three of those that overlap more.
+The tracker was written on the clips marked as seen, and on seeds 9, 102 to 114, 200, 201 and 601 to 617. The others
+are, from seed 618 on and in order, the first six clips whose animals' true boxes overlap by an IoU of 0.2 to 0.4 at
+most, and the first two of those that overlap more; and four mice of another seed.
 """
 
 from __future__ import annotations
@@ -58,10 +58,13 @@ def pair(name: str, seed: int, *, seen: bool = False) -> Case:
 CASES = (
     pair("two mice", 21, seen=True),
     Case("two mice, seed 33", 2, 33, 0.28, 1.2, seen=True),
-    *(pair("two mice", seed) for seed in (503, 504, 506, 507, 509, 510)),
-    *(pair("two mice on each other", seed) for seed in (502, 508, 511)),
+    *(pair("two mice", seed, seen=True) for seed in (503, 504, 506, 507, 509, 510, 606, 617)),
+    *(pair("two mice", seed) for seed in (618, 625, 626, 629, 630, 632)),
+    *(pair("two mice on each other", seed, seen=True) for seed in (502, 508, 511)),
+    *(pair("two mice on each other", seed) for seed in (619, 620)),
     Case("four large mice, crowded, seed 40", 4, 40, 0.30, 1.6, seen=True),
-    Case("four large mice, crowded, seed 500", 4, 500, 0.30, 1.6),
+    Case("four large mice, crowded, seed 500", 4, 500, 0.30, 1.6, seen=True),
+    Case("four large mice, crowded, seed 602", 4, 602, 0.30, 1.6),
 )
 
 

@@ -423,18 +423,37 @@ def identity() -> list[str]:
         f"Rendered mice that meet, {width} x {height} px, found by {result['model']}; columns by score and by the "
         "tracker. IDF1 is the share of animals with the right identity, missed ones included; a switch is an animal "
         "that goes on under another name. *Flagged* are switches with a swap risk of 0.5 or more within ten frames. "
-        "Seeds 21, 33 and 40 were looked at while the tracker was built, the others not.",
+        "The tracker was built on clips marked as *seen*; it had no part in choosing the others.",
         "",
     ]
     rows = []
     for case in result["cases"]:
         a, b = case["untracked"], case["tracked"]
-        row = [case["case"], case["frames"], number(case["largest_iou"]), case["frames_overlapping"]]
+        name = f"{case['case']} (seen)" if case["seen"] else case["case"]
+        row = [name, case["frames"], number(case["largest_iou"]), case["frames_overlapping"]]
         row += [f"{number(a['idf1'], 3)}, {a['switches']}", f"{number(b['idf1'], 3)}, {b['switches']}"]
         rows.append([*row, case["switches_flagged"], case["frames_at_risk"], b["misses"]])
     header = ["clip", "frames", "largest IoU", "frames with IoU > 0.1", "IDF1, switches by score"]
     header += ["IDF1, switches tracked", "flagged", "frames at risk", "animals missed"]
-    return [*out, table(header, rows), ""]
+    return [*out, table(header, rows), "", *identity_real()]
+
+
+def identity_real() -> list[str]:
+    result = read("identity_real")
+    if result is None:
+        return []
+    by_score, tracked = result["untracked"], result["tracked"]
+    return [
+        *bash("python benchmarks/identity_real.py --data DATA"),
+        f"A real recording with {result['frames']} frames and another program's tracks of three mice (`{result['clip']}`): "
+        "two lie on each other in a dark corner nearly all the time, the third one walks about and joins them. "
+        f"{result['model']} finds {100 * (1 - tracked['misses'] / tracked['animals']):.0f}% of the animals, the walking "
+        "one and one or two of the heap, and cannot tell who is who in it. By score IDF1 is "
+        f"{number(by_score['idf1'], 3)} with {by_score['switches']} switches, tracked {number(tracked['idf1'], 3)} with "
+        f"{tracked['switches']}, {result['switches_flagged']} of them flagged; {result['frames_at_risk']} frames are at "
+        "risk. Who was whom before and after the heap is left to chance: do not measure per animal there without a look.",
+        "",
+    ]
 
 
 def adaptation() -> list[str]:
