@@ -443,17 +443,18 @@ def identity_real() -> list[str]:
     if result is None:
         return []
     by_score, tracked = result["untracked"], result["tracked"]
-    return [
-        *bash("python benchmarks/identity_real.py --data DATA"),
-        f"A real recording with {result['frames']} frames and another program's tracks of three mice (`{result['clip']}`): "
-        "two lie on each other in a dark corner nearly all the time, the third one walks about and joins them. "
-        f"{result['model']} finds {100 * (1 - tracked['misses'] / tracked['animals']):.0f}% of the animals, the walking "
-        "one and one or two of the heap, and cannot tell who is who in it. By score IDF1 is "
-        f"{number(by_score['idf1'], 3)} with {by_score['switches']} switches, tracked {number(tracked['idf1'], 3)} with "
-        f"{tracked['switches']}, {result['switches_flagged']} of them flagged; {result['frames_at_risk']} frames are at "
-        "risk. Who was whom before and after the heap is left to chance: do not measure per animal there without a look.",
-        "",
-    ]
+    share = 100 * (1 - tracked["misses"] / tracked["animals"])
+    text = (
+        f"A real recording, {result['frames']} frames of three mice with another program's tracks "
+        f"(`{result['clip']}`): two lie on each other in a dark corner nearly all the time, the third one walks about "
+        f"and joins them. {result['model']} finds {share:.0f}% of the animals, the walking one and one or two of the "
+        "heap, and cannot tell who is who in it. IDF1 is "
+        f"{number(by_score['idf1'], 3)} with {by_score['switches']} switches by score, "
+        f"{number(tracked['idf1'], 3)} with {tracked['switches']} tracked, {result['switches_flagged']} of them "
+        f"flagged; {result['frames_at_risk']} frames are at risk. Who was who before and after the heap is left to "
+        "chance: nothing should be measured per animal there without a look."
+    )
+    return [*bash("python benchmarks/identity_real.py --data DATA"), text, ""]
 
 
 def adaptation() -> list[str]:
