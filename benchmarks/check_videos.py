@@ -83,6 +83,7 @@ def followed(
             same = [f for f in old if (f["model"], f["step"], f["text"]) == (model, advice.step, advice.text)]
             if same:
                 found[n] = {**same[0], "paid": paid(same[0], follower.known)}
+                tell([found[k] for k in sorted(found)])
             continue
         result = follower.follow(advice, model)
         if result is None:
