@@ -321,9 +321,9 @@ def subjects_in(data: Path, count: int) -> list[Subject]:
     found = [
         mouse("rendered mouse", "rendered, truth", rendered(count)),
         horse("sheep", "sheep, held-out recordings", held(HORSES, "sheep", arena=False)),
-        mouse("openfield", "mouse, held-out frames", held(MICE, "openfield", arena=True)),
         horse("horse", "horse, held-out animals", held(HORSES, "horse", arena=False)),
         mouse("oft", "mouse, held-out animal", held(MICE, "oft", arena=True)),
+        mouse("openfield", "mouse, held-out frames", held(MICE, "openfield", arena=True)),
     ]
     if (data / "horse10_video_gt").is_dir():
         unseen = walking_horse(HORSES, data, count)
