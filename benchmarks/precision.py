@@ -2,9 +2,10 @@
 
     python benchmarks/precision.py --data DATA
 
-The shipped models predict real recordings with every engine of this computer. Poses are compared with those of torch
-in float32 twice: in the same boxes, and each with its own detector. With `--detect-every` boxes come from every n-th
-frame; there the comparison is with the detector on every frame. Writes results/precision.json.
+The shipped models predict real recordings, and pictures that they were not trained on, with every engine of this
+computer. Poses are compared with those of torch in float32 twice: in the same boxes, and each with its own
+detector. With `--detect-every` boxes come from every n-th frame; there the comparison is with the detector on every
+frame. Writes results/precision.json.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from animal_sizes import held_out
 from common import number, table, write_result
 
 from napari_superanimal.inference.frame_predictor import predict_frames, predict_in_boxes
@@ -44,10 +46,37 @@ class Clip:
     model: str
     frames: range
 
+    @property
+    def name(self) -> str:
+        return Path(self.video).name
+
+    def shots(self, data: Path) -> list[Frame]:
+        video = open_video(data / self.video)
+        numbers = self.frames[: len(video)]
+        return [frame for _, frame in video.iter_frames(numbers.start, numbers.stop, numbers.step)]
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Held-out pictures of a data set that the model was trained on."""
+
+    source: str
+    model: str
+    count: int = 80
+
+    @property
+    def name(self) -> str:
+        return f"{self.source}, held-out pictures"
+
+    def shots(self, data: Path) -> list[Frame]:
+        return held_out(self.model, self.source, data, self.count, arena=False).frames
+
 
 CLIPS = (
     Clip("videos/m3v1mp4.mp4", "mouse-topview-mini", range(0, 200)),
     Clip("videos/BrownHorseinShadow.mp4", "quadruped-sideview-mini", range(0, 200)),
+    Photos("horse", "quadruped-sideview-mini"),
+    Photos("sheep", "quadruped-sideview-mini"),
 )
 
 
@@ -95,11 +124,9 @@ def shifts(exact: Sequence[np.ndarray], other: Sequence[np.ndarray], threshold: 
     return found
 
 
-def measure(data: Path, clip: Clip, every: int) -> dict[str, Any]:
-    """Every engine and the keyframes on one clip."""
-    video = open_video(data / clip.video)
-    numbers = clip.frames[: len(video)]
-    shots = [frame for _, frame in video.iter_frames(numbers.start, numbers.stop, numbers.step)]
+def measure(data: Path, clip: Clip | Photos, every: int) -> dict[str, Any]:
+    """Every engine on one recording, and keyframes where frames follow each other."""
+    shots = clip.shots(data)
     model = load_model(clip.model)
     predictor = Predictor(model, device="cpu")
     threshold = model.card.threshold
@@ -126,23 +153,27 @@ def measure(data: Path, clip: Clip, every: int) -> dict[str, Any]:
             "same_boxes": shifts(exact, in_parts(shots, predictor.chunk_frames, same), threshold),
             "own_boxes": shifts(exact, in_parts(shots, predictor.chunk_frames, own), threshold),
         }
-    looks = Looks(predictor)
-    between = in_parts(shots, chunk_length(every, 1), lambda part, _: predict_between(predictor, part, every))
-    size = float(np.median(np.sqrt(np.nanmean(exact[2][..., 2] * exact[2][..., 3]))))
-    return {
-        "video": Path(clip.video).name,
+    size = float(np.median(np.sqrt(np.nanmean(exact[2][..., 2] * exact[2][..., 3], axis=-1))))
+    found = {
+        "video": clip.name,
         "model": clip.model,
         "frames": len(shots),
         "exact_seconds": seconds,
         "likelihood_threshold": threshold,
         "box_size_px": size,
         "engines": rows,
-        "keyframes": {
+    }
+    if isinstance(clip, Clip):
+        looks = Looks(predictor)
+        between = in_parts(
+            shots, chunk_length(every, 1), lambda part, _: predict_between(predictor, part, every)
+        )
+        found["keyframes"] = {
             "every": every,
             "detector_share": looks.frames / len(shots),
             **shifts(exact, between, threshold),
-        },
-    }
+        }
+    return found
 
 
 def main() -> None:
@@ -159,7 +190,8 @@ def main() -> None:
     rows = []
     for clip in clips:
         named = {f"{n}, {k.replace('_', ' ')}": v for n, e in clip["engines"].items() for k, v in e.items()}
-        named["keyframes"] = clip["keyframes"]
+        if "keyframes" in clip:
+            named["keyframes"] = clip["keyframes"]
         for name, found in named.items():
             for kind in ("confident", "all"):
                 values = found[kind]
