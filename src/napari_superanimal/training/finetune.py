@@ -21,7 +21,6 @@ from napari_superanimal.models.networks import DetectorNet, PoseNet, reset_head
 from napari_superanimal.models.official.catalogue import OWN_RELEASE
 from napari_superanimal.models.official.load import OfficialPose
 from napari_superanimal.models.official.tuned import save_tuned
-from napari_superanimal.poses import UNLABELLED
 from napari_superanimal.training import distributed
 from napari_superanimal.training.anchor import no_further_than_needed
 from napari_superanimal.training.augment import mild, turning
@@ -135,8 +134,9 @@ def finetune(
     )
     human = task.human[np.isin(samples.rows[:, 0], held.rows[:, 0])]
     rehearsal = None
-    if mode == "replay":
-        asked = ~task.human & (samples.visibility != UNLABELLED)
+    if task.agrees is not None:
+        # only what the old model is sure of, on animals where it is not contradicted by the labels
+        asked = ~task.human & (samples.visibility > 0) & task.agrees[:, None]
         order = {k: i for i, k in enumerate(model.card.keypoints)}
         rehearsal = Rehearsal(
             model.pose.eval(),

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from napari_superanimal.jobs.progress import CancelToken, ProgressCallback
     from napari_superanimal.training.channels import ChannelRows
 
-#: Steps, of those of the whole training, and the peak learning rate against that of the training.
-SHARE, FASTER = 1 / 6, 15.0
+#: Steps, of those of the whole training, and at most; the peak learning rate against that of the training.
+SHARE, MOST, FASTER = 1 / 6, 250, 15.0
 
 
 def learn_new_first(
@@ -69,7 +69,7 @@ def learn_new_first(
             hooks.append(weight.register_hook(chosen.mul))
     short = replace(
         loop,
-        steps=max(1, round(SHARE * loop.steps)),
+        steps=max(1, min(round(SHARE * loop.steps), MOST)),
         learning_rate=FASTER * loop.learning_rate,
         weight_decay=0.0,
         frozen_statistics=True,

@@ -1,10 +1,9 @@
 """What a fine-tuned model rehearses: the frozen starting model's own answer to every crop that it is shown.
 
 A pseudo-label says where a keypoint lies, where the old model is sure of it. How surely, and with what shape, that
-model answers on this very crop, turned and lit as it is, says more; and it says so of keypoints below the threshold,
-too, which have no label at all. A network that is trained towards these answers changes less on pictures that
-fine-tuning never shows (Hinton et al. 2015, Distilling the knowledge in a neural network; Li and Hoiem 2017, Learning
-without forgetting).
+model answers on this very crop, turned and lit as it is, says more. A network that is trained towards these answers
+changes less on pictures that fine-tuning never shows (Hinton et al. 2015, Distilling the knowledge in a neural
+network; Li and Hoiem 2017, Learning without forgetting).
 """
 
 from __future__ import annotations
@@ -40,7 +39,8 @@ class Rehearsal:
     channels : sequence of (int or None)
         Per channel of the new model that of the old one, None where it has none.
     asked : (N, K) bool
-        Keypoints of the training samples that nobody labelled, nor declared absent.
+        Keypoints of the training samples that nobody labelled and the old model is sure of, on animals where it agrees
+        with what somebody did label. What it is not sure of, it would teach not to find.
     """
 
     teacher: nn.Module

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 #: Lowest likelihood of a pseudo-label. Ours is calibrated: 0.7 means right in about seven of ten cases.
 THRESHOLD = 0.7
 #: Median distance of prediction and label, in units of the animal's size, up to which both mean the same animal.
-AGREEMENT = 0.2
+AGREEMENT = 0.1
 #: Share of an animal's labels that a detected box must hold to be its box.
 INSIDE = 0.75
 
@@ -94,12 +94,15 @@ class Replay:
     poses : Poses
         Keypoints are `channels`; ``human`` tells labels from pseudo-labels. Where channels mean near and far
         (``card.side_canonical``) they do so here, too.
+    agrees : (T, A) bool
+        Animals on which the model agrees with the labels.
     counts : ReplayCounts
     """
 
     space: KeypointSpace
     channels: tuple[str, ...]
     poses: Poses
+    agrees: npt.NDArray[np.bool_]
     counts: ReplayCounts
 
 
@@ -214,7 +217,7 @@ def replay_labels(
             k: int(fill[..., i].sum()) for i, k in enumerate(channels) if fill[..., i].any()
         },
     )
-    return Replay(vocabulary.space, channels, labels, counts)
+    return Replay(vocabulary.space, channels, labels, matched, counts)
 
 
 def match_boxes(xy: Floats, boxes: Floats, detected: Floats) -> npt.NDArray[np.int64]:

@@ -46,6 +46,8 @@ class Task:
     table : ConversionTable or None
         What the user's names became; None where they stayed.
     counts : ReplayCounts or None
+    agrees : (N,) bool or None
+        Samples of animals on which the old model agrees with the labels; None where it was not asked.
     """
 
     space: KeypointSpace
@@ -58,6 +60,7 @@ class Task:
     mapped: tuple[str, ...]
     table: ConversionTable | None = None
     counts: ReplayCounts | None = None
+    agrees: npt.NDArray[np.bool_] | None = None
 
 
 def labelled_part(poses: Poses, fewest: int = 2) -> Poses:
@@ -156,4 +159,5 @@ def replay_task(
         mapped=tuple(origin(poses.keypoints, model.card.keypoints, table).values()),
         table=vocabulary.table,
         counts=replay.counts,
+        agrees=replay.agrees[samples.rows[:, 0], samples.rows[:, 1]],
     )

@@ -60,7 +60,7 @@ def test_stopped_resumed_kept_and_used(
 @pytest.mark.parametrize(
     ("words", "hint"),
     [
-        (["--model", "superanimal_quadruped_hrnet_w32"], "SuperAnimal's own networks"),
+        (["--model", "superanimal_quadruped_hrnet_w32"], "a network of SuperAnimal's"),
         (["--model", "no-such-model"], "no model is called"),
         (["--model", MODEL, "--threshold", "2"], "not a number from 0 to 1"),
         (["--model", MODEL, "--labels", "absent.h5"], "absent.h5"),
