@@ -16,20 +16,10 @@ if TYPE_CHECKING:
 
     from napari_superanimal.models.zoo import ModelRef
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.usefixtures("one_thread")]
 
 POSE = "superanimal_quadruped_hrnet_w32"
 DETECTOR = "superanimal_topviewmouse_fasterrcnn_mobilenet_v3_large_fpn"
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -16,28 +16,16 @@ from napari_superanimal.keypoints import load_table, read_table
 from napari_superanimal.poses.formats import registry
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from napari_superanimal.poses import Poses
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.usefixtures("one_thread")]
 
 MOUSE, QUADRUPED = "mouse-topview-mini", "quadruped-sideview-mini"
 OPENFIELD, OFT = "mouse_openfield_dlc", "mouse_oft_dlc3"
 HORSE = "quad_horse_coco/annotations/train_annotations.coco.json"
 IMAGES = 12
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Torch on one thread leaves the other cores to the other tests."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def hidden(poses: Poses) -> tuple[Poses, dict[str, str]]:

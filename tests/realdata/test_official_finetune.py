@@ -10,27 +10,16 @@ import numpy as np
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
     from napari_superanimal.models.official.load import OfficialPose
     from napari_superanimal.poses import Poses
 
-pytestmark = pytest.mark.realdata
+pytestmark = [pytest.mark.realdata, pytest.mark.usefixtures("one_thread")]
 
 NAME = "superanimal_topviewmouse_hrnet_w32"
 #: What is labelled, and which of the model's keypoints it is; the last one no SuperAnimal knows.
 MINE = {"snout": "nose", "leftear": "left_ear", "rightear": "right_ear", "tailbase": None}
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

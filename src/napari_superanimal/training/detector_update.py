@@ -69,12 +69,6 @@ def update_detector(
     if found["recall"] >= GOOD_ENOUGH:
         return old, figures
 
-    def tell(progress: Progress) -> None:
-        # the plot of a fine-tuning shows the pose network's curves only
-        values = {f"detector_{k}": v for k, v in progress.values.items()}
-        if on_progress is not None:
-            on_progress(replace(progress, values=values))
-
     torch.manual_seed(seed)
     network = DetectorNet(old.config)
     network.load_state_dict(old.state_dict())
@@ -88,12 +82,23 @@ def update_detector(
         LoopConfig(steps=steps, batch_size=8, learning_rate=5e-4, average=0.99, seed=seed),
         checkpoint=out / DETECTOR_CHECKPOINT,
         resume=resume,
-        on_progress=tell,
+        on_progress=apart_from_poses(on_progress),
         token=token,
         message="training the detector",
     )
     assert isinstance(trained, DetectorNet)
     return trained, {**figures, "trained": True}
+
+
+def apart_from_poses(on_progress: ProgressCallback | None) -> ProgressCallback | None:
+    """Progress whose figures say that they are the detector's: a fine-tuning plots the pose network's curves only."""
+    if on_progress is None:
+        return None
+
+    def tell(progress: Progress) -> None:
+        on_progress(replace(progress, values={f"detector_{k}": v for k, v in progress.values.items()}))
+
+    return tell
 
 
 def with_other_animals(

@@ -17,7 +17,7 @@ from napari_superanimal.jobs.progress import Cancelled, Meter
 from napari_superanimal.models.official.detectors import ReleasedDetector
 from napari_superanimal.poses import Poses, with_boxes
 from napari_superanimal.training import distributed
-from napari_superanimal.training.detector_update import GOOD_ENOUGH, with_other_animals
+from napari_superanimal.training.detector_update import GOOD_ENOUGH, apart_from_poses, with_other_animals
 from napari_superanimal.training.loop import LoopConfig, run
 from napari_superanimal.training.replay import match_boxes
 from napari_superanimal.training.samples import FrameReader, read_image
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from napari_superanimal.jobs.progress import CancelToken, Progress, ProgressCallback
+    from napari_superanimal.jobs.progress import CancelToken, ProgressCallback
     from napari_superanimal.models.official.load import OfficialPose
 
 #: Images per step and most steps: a step of a large picture takes seconds on a processor.
@@ -99,11 +99,6 @@ def update_released(
     lesson = replace(boxed, boxes=np.stack(taught))
     lesson = with_other_animals(lesson, lambda frame: finder([frame], most)[0], finder.threshold, reader)
 
-    def tell(progress: Progress) -> None:
-        # the plot of a fine-tuning shows the pose network's curves only
-        if on_progress is not None:
-            on_progress(replace(progress, values={f"detector_{k}": v for k, v in progress.values.items()}))
-
     network = copy.deepcopy(model.detector.network)
     for name, weight in network.named_parameters():
         weight.requires_grad_(not name.startswith(FROZEN))
@@ -121,7 +116,7 @@ def update_released(
         ),
         checkpoint=out / DETECTOR_CHECKPOINT,
         resume=resume,
-        on_progress=tell,
+        on_progress=apart_from_poses(on_progress),
         token=token,
         message="training the detector",
     )

@@ -34,7 +34,7 @@ class Batch(NamedTuple):
     images : (N, 3, S, S) float32 0..255
     points : (N, K, 2) px of these crops, NaN where missing
     codes : (N, K) visibility; -1 weighs nothing
-    asked : (N, K) bool, keypoints that nobody labelled, nor declared absent; None where nothing is rehearsed
+    asked : (N, K) bool, as in `Rehearsal`; None where nothing is rehearsed
     pixel : (N,) px of the frame per px of the stored crop
     """
 
@@ -120,7 +120,6 @@ def pose_batches(
     masking: bool = True,
     scenery: Scenery | None = None,
     precision: str = "fp32",
-    rehearsal: Rehearsal | None = None,
 ) -> Callable[[nn.Module, np.random.Generator], Tensor]:
     """A function that draws a batch and gives its loss, for a `PoseNet`.
 
@@ -134,12 +133,10 @@ def pose_batches(
         Backgrounds; None leaves every animal where it is, as do samples without silhouettes.
     precision : str
         As in `LoopConfig`.
-    rehearsal : Rehearsal or None
-        Keypoints that nobody labelled are learned as the starting model sees them in the crop at hand.
     """
 
     def learn(network: nn.Module, batch: Batch) -> Tensor:
-        return batch_loss(network, batch, config, precision, rehearsal)
+        return batch_loss(network, batch, config, precision)
 
     return draw_batches(
         samples,
@@ -150,7 +147,6 @@ def pose_batches(
         swap=swap,
         masking=masking,
         scenery=scenery,
-        asked=None if rehearsal is None else rehearsal.asked,
     )
 
 
@@ -161,7 +157,7 @@ def batch_loss(
     precision: str = "fp32",
     rehearsal: Rehearsal | None = None,
 ) -> Tensor:
-    """Masked loss of a `PoseNet` on a batch."""
+    """Masked loss of a `PoseNet` on a batch; what is rehearsed is learned as the starting model sees it there."""
     images = standardise(batch.images).to(memory_format=torch.channels_last)
     cells = config.input_size // config.stride
     points, codes, answer = batch.points, batch.codes, None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QComboBox, QGroupBox, QLabel, QPushButton, QSpinBox, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from napari.layers import Layer
     from napari.viewer import Viewer
@@ -104,6 +104,17 @@ def button(text: str, name: str, tip: str) -> QPushButton:
     result = QPushButton(text)
     result.setObjectName(name)
     result.setToolTip(tip)
+    return result
+
+
+def choice(name: str, tip: str, items: Mapping[str, Any] | None = None) -> QComboBox:
+    """A list to choose from, title -> value, that long titles do not widen."""
+    result = QComboBox()
+    result.setObjectName(name)
+    result.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    result.setToolTip(tip)
+    for title, value in (items or {}).items():
+        result.addItem(title, value)
     return result
 
 

@@ -22,7 +22,7 @@ from napari_superanimal.plugin.image_source import current_frame, frame_count, i
 from napari_superanimal.plugin.live import LivePredictions
 from napari_superanimal.plugin.requests import PredictRequest
 from napari_superanimal.plugin.session import session_of
-from napari_superanimal.plugin.widgets.controls import LayerCombo, button, group, hint, spin
+from napari_superanimal.plugin.widgets.controls import LayerCombo, button, choice, group, hint, spin
 from napari_superanimal.plugin.widgets.dock import DockForm
 from napari_superanimal.plugin.widgets.model_card import ModelPicker
 from napari_superanimal.plugin.widgets.progress import RunBar, duration
@@ -98,28 +98,21 @@ class PredictWidget(DockForm):
 
         self.animals = spin("predict_individuals", 1, 1, "How many animals are in the picture, at most")
         self.animals.setMaximum(100)
-        self.detector = QComboBox()
-        self.detector.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.detector.setObjectName("predict_detector")
-        self.detector.setToolTip("How the animal is located before its keypoints are looked for")
-        self.animal_size = QComboBox()
-        self.animal_size.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.animal_size.setObjectName("predict_size")
-        self.animal_size.setToolTip(
+        self.detector = choice(
+            "predict_detector", "How the animal is located before its keypoints are looked for"
+        )
+        self.animal_size = choice(
+            "predict_size",
             "For animals that are much smaller or larger in the picture than the model knows: the detector looks at "
-            "several scales, where some frames show that this helps. Check tells whether it is worth it"
+            "several scales, where some frames show that this helps. Check tells whether it is worth it",
+            SIZES,
         )
-        for title, scales in SIZES.items():
-            self.animal_size.addItem(title, scales)
-        self.looks = QComboBox()
-        self.looks.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.looks.setObjectName("predict_looks")
-        self.looks.setToolTip(
+        self.looks = choice(
+            "predict_looks",
             "How often the detector looks for animals. In between, boxes follow the animals, and it looks wherever the "
-            "keypoints do not fit: several times faster where the detector is slow, and boxes are slightly different"
+            "keypoints do not fit: several times faster where the detector is slow, and boxes are slightly different",
+            LOOKS,
         )
-        for title, every in LOOKS.items():
-            self.looks.addItem(title, every)
         self.every = spin("predict_every", 2, 8, "Frames from one look of the detector to the next")
         self.every.setMaximum(1000)
         self.every.setPrefix("n = ")
