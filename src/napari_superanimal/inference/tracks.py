@@ -1,17 +1,18 @@
-"""Who is who from frame to frame, told by boxes and keypoints together."""
+"""Who is who from frame to frame: what is remembered of individuals, and what is expected of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import linear_sum_assignment
 
+from napari_superanimal.inference.assignment import FAR, Integers, Seen, choose, swap_risk
 from napari_superanimal.inference.likeness import (
     SHARED,
+    Floats,
     areas,
     box_around,
     centres,
@@ -24,8 +25,6 @@ from napari_superanimal.inference.likeness import (
 )
 from napari_superanimal.poses import box_iou
 
-Floats = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 #: Poses in boxes (N, 4) of the frame that is tracked: keypoints (N, K, 2) px and likelihood (N, K).
 Look: TypeAlias = Callable[[Floats], tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]]
 
@@ -42,19 +41,10 @@ NEWS = 0.1
 FADES = 0.99
 #: Farthest jump between frames, in box sizes.
 REACH = 1.5
-#: Keypoints below this likelihood say nothing about who it is.
-SURE = 0.2
-#: Off the similarity with an individual that was not seen in the last frame: where two animals are found as one, it is
-#: the one that was seen all the time, and the detection does not jump between them.
-LOST = 0.2
 #: Off the similarity with something for which there is no evidence at all.
 DOUBT = 0.5
 #: A match worse than this is looked at a second time.
 POOR = 0.5
-#: A second look must show something as similar as this to what was expected...
-KEEP = 0.5
-#: ... and be this much better than a detection.
-LOOKED = 0.05
 #: Individuals whose boxes lie in each other with this share are rivals: one may be taken for the other.
 RIVALS = 0.3
 #: Overlap (IoU) of a box with where it was expected that says that it stayed there, and how far keypoints must have
@@ -64,9 +54,6 @@ STILL, JUMP = 0.6, 0.35
 CLEAR = 0.5
 #: Share of the keypoints that were sure before that a second look must find again.
 WHOLE = 0.6
-#: An exchange of two individuals that would cost this much more than what was chosen is no risk at all.
-MARGIN = 0.5
-_FAR = 1e6
 
 
 @dataclass(frozen=True)
@@ -96,36 +83,6 @@ class Assignment:
     xy: Floats
     likelihood: Floats
     swap_risk: npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Seen:
-    """What may be given to individuals, M: detections, and what second looks show.
-
-    `rows` are the detections' rows, -1 for looks; `owner` is the only individual that may take it, -1 for anybody.
-    """
-
-    rows: Integers
-    owner: Integers
-    boxes: Floats
-    scores: Floats
-    xy: Floats
-    likelihood: Floats
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    @property
-    def points(self) -> Floats:
-        """(M, K, 2) the keypoints that are sure."""
-        return np.where((self.likelihood >= SURE)[..., None], self.xy, np.nan)
-
-    def take(self, which: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> _Seen:
-        return _Seen(*(getattr(self, each.name)[which] for each in fields(self)))
-
-    def join(self, other: _Seen) -> _Seen:
-        pairs = ((getattr(self, each.name), getattr(other, each.name)) for each in fields(self))
-        return _Seen(*(np.concatenate(pair) for pair in pairs))
 
 
 class Tracker:
@@ -202,20 +159,20 @@ class Tracker:
         """
         rows = np.flatnonzero(np.isfinite(np.asarray(scores, np.float64)))
         arrays = (np.asarray(each, np.float64)[rows] for each in (boxes, scores, xy, likelihood))
-        seen = _Seen(rows, np.full(len(rows), -1), *arrays)
+        seen = Seen(rows, np.full(len(rows), -1), *arrays)
         seen = seen.take(first_of_each(seen.boxes, evidence(seen.scores, seen.likelihood), seen.points))
         cost = self._cost(seen)
         contested = np.zeros(self.slots, bool)
-        column = self._choose(cost, seen, contested)
+        column = choose(cost, seen, self._missed > 0, contested)
         if look is not None:
             contested = self._contested(cost, column, seen)
             shared = self._shared(column, seen) & ~contested
             if (contested | shared).any():
                 seen = seen.join(self._looks(look, np.flatnonzero(contested | shared), shared))
                 cost = self._cost(seen)
-                column = self._choose(cost, seen, contested & (self._missed <= PATIENCE))
+                column = choose(cost, seen, self._missed > 0, contested & (self._missed <= PATIENCE))
         matched = column >= 0
-        risk = self._risk(cost, column)
+        risk = swap_risk(cost, column)
         found = np.isin(np.arange(self.slots), column)
         if (contested & ~found).any():
             # nobody can say who of them it is that is seen
@@ -254,9 +211,9 @@ class Tracker:
         boxes[:, :2] += shift
         return boxes, self._xy + shift[:, None]
 
-    def _cost(self, seen: _Seen) -> Floats:
-        """(A, M) of giving what was seen to individuals; `_FAR` where it cannot be."""
-        cost = np.full((self.slots, len(seen)), _FAR)
+    def _cost(self, seen: Seen) -> Floats:
+        """(A, M) of giving what was seen to individuals; `FAR` where it cannot be."""
+        cost = np.full((self.slots, len(seen)), FAR)
         alive = np.flatnonzero(self._missed <= MEMORY)
         if not len(seen) or not len(alive):
             return cost
@@ -268,33 +225,10 @@ class Tracker:
         less = 1 - np.minimum(evidence(seen.scores, seen.likelihood) / known, 1.0)
         # the longer an individual was out of sight, the farther it may have gone
         reach = REACH * (1 + 0.2 * missed[:, None])
-        cost[alive] = np.where(relative_gap(boxes, seen.boxes) <= reach, 1 - alike + DOUBT * less, _FAR)
+        cost[alive] = np.where(relative_gap(boxes, seen.boxes) <= reach, 1 - alike + DOUBT * less, FAR)
         return cost
 
-    def _choose(self, cost: Floats, seen: _Seen, strict: npt.NDArray[np.bool_]) -> Integers:
-        """(M,) the individual that takes each, -1 for none; those of `strict` (A,) take nothing that fits badly."""
-        column = np.full(len(seen), -1)
-        looked = seen.owner >= 0
-        chosen_by = cost + np.where(self._missed > 0, LOST, 0.0)[:, None] + np.where(looked, LOOKED, 0.0)
-        others = looked & (seen.owner != np.arange(self.slots)[:, None])
-        chosen_by[others | ((looked | strict[:, None]) & (cost > 1 - KEEP))] = _FAR
-        same = (
-            same_animal(seen.boxes, seen.points) if looked.any() else np.zeros((len(seen), len(seen)), bool)
-        )
-        while True:
-            column[:] = -1
-            for i, j in zip(*linear_sum_assignment(np.minimum(chosen_by, _FAR)), strict=True):
-                if chosen_by[i, j] < _FAR / 2:
-                    column[j] = i
-            taken = np.flatnonzero(column >= 0)
-            twice = [(j, k) for j in taken for k in taken if j < k and same[j, k]]
-            if not twice:
-                return column
-            # one animal was given to two: it is the one that it fits better
-            worse = max(twice[0], key=lambda j: chosen_by[column[j], j])
-            chosen_by[column[worse], worse] = _FAR
-
-    def _contested(self, cost: Floats, column: Integers, seen: _Seen) -> npt.NDArray[np.bool_]:
+    def _contested(self, cost: Floats, column: Integers, seen: Seen) -> npt.NDArray[np.bool_]:
         """(A,) individuals that touch each other where one of them is missing or fits badly."""
         boxes, _ = self._expected()
         alive = self._missed <= MEMORY
@@ -310,7 +244,7 @@ class Tracker:
         np.fill_diagonal(near, False)
         return np.asarray((near & (lost[:, None] | lost)).any(1))
 
-    def _shared(self, column: Integers, seen: _Seen) -> npt.NDArray[np.bool_]:
+    def _shared(self, column: Integers, seen: Seen) -> npt.NDArray[np.bool_]:
         """(A,) individuals whose keypoints have all moved far within a box that stayed where it was.
 
         There are two in it, of which only one was known so far.
@@ -325,14 +259,14 @@ class Tracker:
                 shared[i] = np.median(moved) > JUMP * np.sqrt(areas(seen.boxes[j]))
         return shared
 
-    def _looks(self, look: Look, slots: Integers, shared: npt.NDArray[np.bool_]) -> _Seen:
+    def _looks(self, look: Look, slots: Integers, shared: npt.NDArray[np.bool_]) -> Seen:
         """What is seen where some individuals are expected; boxes of those in `shared` (A,) were always too large."""
         boxes, points = (each[slots] for each in self._expected())
         margins = np.where(shared, 0.0, self._margin)[slots]
         drawn = np.array([box_around(*each) for each in zip(points, margins, strict=True)])
         boxes = np.where(np.isfinite(drawn), drawn, boxes)
         xy, likelihood = (np.asarray(each, np.float64) for each in look(boxes))
-        looks = _Seen(np.full(len(slots), -1), slots, boxes, np.ones(len(slots)), xy, likelihood)
+        looks = Seen(np.full(len(slots), -1), slots, boxes, np.ones(len(slots)), xy, likelihood)
         enough = np.zeros(len(slots), bool)
         for row, now in enumerate(np.where((likelihood >= CLEAR)[..., None], xy, np.nan)):
             shared = np.isfinite(now - points[row]).all(-1)
@@ -372,7 +306,7 @@ class Tracker:
             return None  # a tail or a reflection does not take over anybody's memory
         return free[0]
 
-    def _repeats(self, j: int, column: Integers, contested: npt.NDArray[np.bool_], seen: _Seen) -> bool:
+    def _repeats(self, j: int, column: Integers, contested: npt.NDArray[np.bool_], seen: Seen) -> bool:
         """Whether a detection that nobody took may show somebody again, or individuals that touch each other."""
         same = same_animal(seen.boxes, seen.points)[j]
         if same[column >= 0].any():
@@ -381,28 +315,9 @@ class Tracker:
         inside = covered(boxes[contested], seen.boxes[j : j + 1])
         return bool((inside > 0.5).any())
 
-    def _risk(self, cost: Floats, column: Integers) -> Floats:
-        """(A,) how little better the chosen assignment is than the best exchange that concerns an individual."""
-        risk = np.zeros(self.slots)
-        taken = {int(i): j for j, i in enumerate(column) if i >= 0}
-        for i, j in taken.items():
-            for other in range(self.slots):
-                if other == i or cost[other, j] >= _FAR:
-                    continue
-                extra = cost[other, j] - cost[i, j]
-                if (at := taken.get(other)) is not None:
-                    if other < i or cost[i, at] >= _FAR:
-                        continue
-                    extra += cost[i, at] - cost[other, at]
-                value = min(1.0, max(0.0, 1 - extra / MARGIN))
-                risk[i] = max(risk[i], value)
-                if at is not None:
-                    risk[other] = max(risk[other], value)
-        return risk
-
     def _update(
         self,
-        seen: _Seen,
+        seen: Seen,
         column: Integers,
         matched: npt.NDArray[np.bool_],
         contested: npt.NDArray[np.bool_],
