@@ -17,7 +17,8 @@ import torch
 from common import write_result
 
 from napari_superanimal.evaluation.run import output_keypoints
-from napari_superanimal.inference.predictor import OWN_DETECTOR, WHOLE_FRAME, Predictor
+from napari_superanimal.inference.frame_predictor import OWN_DETECTOR, WHOLE_FRAME
+from napari_superanimal.inference.predictor import Predictor
 from napari_superanimal.jobs.match import observe, spread
 from napari_superanimal.keypoints import ConversionTable, load_table
 from napari_superanimal.keypoints.matching import Matching, Observations, match_keypoints

@@ -10,7 +10,7 @@ import numpy as np
 from napari_superanimal.errors import UserError
 from napari_superanimal.evaluation.evaluate import Report, evaluate_predictions
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
-from napari_superanimal.poses import Poses, make_poses, project, with_boxes
+from napari_superanimal.poses import Poses, animal_names, make_poses, project, with_boxes
 from napari_superanimal.training.samples import FrameReader, read_image
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def predict_images(
     return make_poses(
         predictor.space.keypoints,
         xy,
-        individuals=tuple(f"animal{i}" for i in range(animals)),
+        individuals=animal_names(animals),
         likelihood=sure,
         boxes=out_boxes,
         box_scores=scores,

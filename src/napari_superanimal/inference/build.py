@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.inference.predictor import OWN_DETECTOR, WHOLE_FRAME, Predictor, pick_device
+from napari_superanimal.inference.frame_predictor import OWN_DETECTOR, WHOLE_FRAME
+from napari_superanimal.inference.predictor import Predictor, pick_device
 from napari_superanimal.models.load import load_model
 from napari_superanimal.models.zoo import ModelRef, detector_of
 

@@ -23,6 +23,8 @@ Frame = npt.NDArray[np.uint8]
 Boxes = tuple[npt.NDArray[np.floating], npt.NDArray[np.floating]]
 
 
+#: Detectors that are no model's: the frame as one box, and the model's own.
+WHOLE_FRAME, OWN_DETECTOR = "whole-frame", "model"
 #: A detection beyond the number of individuals is looked at if its score is this share of the last one's within it.
 CLOSE = 0.7
 
@@ -89,6 +91,21 @@ class FramePredictor(Protocol):
     def __call__(self, frames: Sequence[Frame]) -> Predictions: ...
 
     def bare(self, frames: Sequence[Frame]) -> Callable[[], None]: ...
+
+
+def whole_frames(frames: Sequence[Frame]) -> list[Boxes]:
+    """Each frame as one box, where nothing looks for animals."""
+    return [(np.array([[0.0, 0.0, f.shape[1], f.shape[0]]]), np.array([1.0])) for f in frames]
+
+
+def box_by_box(
+    frames: Sequence[Frame], found: Sequence[Boxes]
+) -> tuple[list[Frame], npt.NDArray[np.floating]]:
+    """The boxes (N, 4) of all frames and the frame of each; where there is none, one of 64 px in the first frame."""
+    owner = [frame for frame, (boxes, _) in zip(frames, found, strict=True) for _ in boxes]
+    if not owner:
+        return [frames[0]], np.array([[0.0, 0.0, 64.0, 64.0]])
+    return owner, np.concatenate([boxes for boxes, _ in found])
 
 
 def predict_frames(predictor: FramePredictor, frames: Sequence[Frame]) -> Predictions:

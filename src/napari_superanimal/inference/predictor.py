@@ -17,7 +17,16 @@ from napari_superanimal.inference.crops import cut_batch, letterbox_batches, to_
 from napari_superanimal.inference.decode import decode_boxes
 from napari_superanimal.inference.device_crops import cut_on_device, letterbox_batches_on_device
 from napari_superanimal.inference.device_frames import kept_on
-from napari_superanimal.inference.frame_predictor import Boxes, Frame, Predictions, Shares
+from napari_superanimal.inference.frame_predictor import (
+    OWN_DETECTOR,
+    WHOLE_FRAME,
+    Boxes,
+    Frame,
+    Predictions,
+    Shares,
+    box_by_box,
+    whole_frames,
+)
 from napari_superanimal.inference.keyframes import chunk_length, predict_between
 from napari_superanimal.inference.likelihood import likelihood
 from napari_superanimal.inference.pose_pass import pose_pass, symmetry_of
@@ -25,6 +34,7 @@ from napari_superanimal.inference.runtime.engine import Engine, first_engine
 from napari_superanimal.inference.runtime.memory import in_batches
 from napari_superanimal.inference.runtime.ready import ready
 from napari_superanimal.models.networks import DetectorNet, PoseNet, standardise
+from napari_superanimal.poses import animal_names
 from napari_superanimal.poses.project import facing
 
 if TYPE_CHECKING:
@@ -33,8 +43,6 @@ if TYPE_CHECKING:
     from napari_superanimal.inference.official.detect import BoxFinder
     from napari_superanimal.models.load import LoadedModel
 
-WHOLE_FRAME = "whole-frame"
-OWN_DETECTOR = "model"
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -159,7 +167,7 @@ class Predictor:
     @property
     def individuals(self) -> tuple[str, ...]:
         """Names of the columns, as SuperAnimal's files call them."""
-        return tuple(f"animal{i}" for i in range(self.max_individuals))
+        return animal_names(self.max_individuals)
 
     @property
     def scorer(self) -> str:
@@ -178,7 +186,7 @@ class Predictor:
         if self._finder is not None:
             return self._finder(frames, self.max_individuals + self.spare)
         if self._detector is None:
-            return [(np.array([[0.0, 0.0, f.shape[1], f.shape[0]]]), np.array([1.0])) for f in frames]
+            return whole_frames(frames)
         config = self._detector.config
         results = [(np.empty((0, 4)), np.empty(0))] * len(frames)
         for rows, images, scales in self._letterboxed(frames):
@@ -244,11 +252,7 @@ class Predictor:
 
     def bare(self, frames: Sequence[Frame]) -> Callable[[], None]:
         """The networks alone on these frames: their batches are prepared now, what is returned only runs them."""
-        boxes = [b for b, _ in self.detect(frames)]
-        owner = [i for i, each in enumerate(boxes) for _ in each]
-        flat = np.concatenate(boxes) if owner else np.array([[0.0, 0.0, 64.0, 64.0]])
-        owner = owner or [0]
-        crops = self.prepare(self._cut([frames[i] for i in owner], flat)[0])
+        crops = self.prepare(self._cut(*box_by_box(frames, self.detect(frames)))[0])
         other: Any = None if self._finder is None else self._finder.bare(frames)
         pictures = []
         if self._detector is not None:

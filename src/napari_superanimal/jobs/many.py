@@ -12,13 +12,11 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.inference.cores import cores, limit_cores
 from napari_superanimal.jobs.cluster import client_of, plan_of
 from napari_superanimal.jobs.cluster_file import RESOURCE
-from napari_superanimal.jobs.fetch import ensure_here, refuse_detector_as_model
 from napari_superanimal.jobs.inputs import Source, gather, refuse_doubles
 from napari_superanimal.jobs.plain_json import plain
 from napari_superanimal.jobs.predict import PredictResult, predict_files
-from napari_superanimal.jobs.predict_plan import PredictOptions, find_detector
+from napari_superanimal.jobs.predict_plan import PredictOptions, ready_networks
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Progress, ProgressCallback
-from napari_superanimal.models.zoo import ModelRef, find_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -157,14 +155,7 @@ def _for_workers(
     options: PredictOptions, on_progress: ProgressCallback | None, token: CancelToken
 ) -> PredictOptions:
     """The options with everything that can be wrong looked at and fetched once, paths as other processes need them."""
-    if options.reference and options.resume:
-        raise UserError("a reference run cannot be resumed", remedy="leave --resume or --reference out")
-    model = find_model(options.model)
-    refuse_detector_as_model(model)
-    model = ensure_here(model, on_progress=on_progress, token=token)
-    detector = find_detector(options.detector, model)
-    if isinstance(detector, ModelRef):
-        ensure_here(detector, on_progress=on_progress, token=token)
+    ready_networks(options, on_progress, token)
 
     def absolute(named: str | Path) -> str | Path:
         return str(Path(named).absolute()) if Path(named).exists() else named

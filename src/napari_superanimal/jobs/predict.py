@@ -9,25 +9,23 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from napari_superanimal.errors import UserError
+from napari_superanimal.inference.frame_predictor import WHOLE_FRAME
 from napari_superanimal.jobs import run_card
 from napari_superanimal.jobs.chunks import ChunkFile, Header, NotKept, chunks_path
 from napari_superanimal.jobs.engine_choice import ENGINE, settle_engine
 from napari_superanimal.jobs.environment import peak_rss_mb
-from napari_superanimal.jobs.fetch import ensure_here, refuse_detector_as_model
 from napari_superanimal.jobs.inputs import Source, gather, refuse_doubles
 from napari_superanimal.jobs.predict_plan import (
-    WHOLE_FRAME,
     BrokenInput,
     PredictOptions,
     Task,
-    find_detector,
     open_source,
     prepare,
+    ready_networks,
 )
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
 from napari_superanimal.jobs.results import Results, write_results
 from napari_superanimal.jobs.scale_choice import SCALES, check_fits, settle_scales
-from napari_superanimal.models.zoo import ModelRef, find_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable
@@ -36,6 +34,7 @@ if TYPE_CHECKING:
     from napari_superanimal.inference.chunk import Chunk
     from napari_superanimal.inference.frame_predictor import FramePredictor
     from napari_superanimal.inference.stream import StreamStats
+    from napari_superanimal.models.zoo import ModelRef
 
 
 @dataclass(frozen=True)
@@ -104,14 +103,7 @@ def predict_files(
     """
     token = token or CancelToken()
     sources = gather(paths)
-    if options.reference and options.resume:
-        raise UserError("a reference run cannot be resumed", remedy="leave --resume or --reference out")
-    model = find_model(options.model)
-    refuse_detector_as_model(model)
-    model = ensure_here(model, on_progress=on_progress, token=token)
-    detector = find_detector(options.detector, model)
-    if isinstance(detector, ModelRef):
-        detector = ensure_here(detector, on_progress=on_progress, token=token)
+    model, detector = ready_networks(options, on_progress, token)
     check_fits(options, detector == WHOLE_FRAME)
     failures: list[UserError] = []
 

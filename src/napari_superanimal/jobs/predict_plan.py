@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from napari_superanimal.errors import UserError
+from napari_superanimal.inference.frame_predictor import OWN_DETECTOR, WHOLE_FRAME
 from napari_superanimal.jobs import run_card
 from napari_superanimal.jobs.chunks import chunks_path
+from napari_superanimal.jobs.fetch import ensure_here, refuse_detector_as_model
 from napari_superanimal.jobs.frames import ImageFrames
 from napari_superanimal.jobs.outputs import check_folder, check_new, file_safe
 from napari_superanimal.jobs.reference import boxes_path
@@ -20,10 +22,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from napari_superanimal.jobs.inputs import Source
+    from napari_superanimal.jobs.progress import CancelToken, ProgressCallback
     from napari_superanimal.video import Video
-
-WHOLE_FRAME = "whole-frame"
-OWN_DETECTOR = "model"
 
 #: What a format's files end with; the first is the contract's and always written.
 SUFFIXES = {"dlc-h5": ".h5", "dlc-csv": ".csv", "coco": ".json"}
@@ -114,6 +114,29 @@ def find_detector(detector: str | Path, model: ModelRef) -> ModelRef | str:
     if str(detector) == OWN_DETECTOR:
         return detector_of(model) or OWN_DETECTOR
     return find_model(detector, dataset=release_of_card(model.card).dataset if model.official else "")
+
+
+def ready_networks(
+    options: PredictOptions, on_progress: ProgressCallback | None, token: CancelToken | None
+) -> tuple[ModelRef, ModelRef | str]:
+    """The model and the detector that were asked for, downloaded where they are not here yet.
+
+    Raises
+    ------
+    UserError
+        If there is no such model, or the options exclude each other.
+    Cancelled
+        If the token was set meanwhile.
+    """
+    if options.reference and options.resume:
+        raise UserError("a reference run cannot be resumed", remedy="leave --resume or --reference out")
+    model = find_model(options.model)
+    refuse_detector_as_model(model)
+    model = ensure_here(model, on_progress=on_progress, token=token)
+    detector = find_detector(options.detector, model)
+    if isinstance(detector, ModelRef):
+        detector = ensure_here(detector, on_progress=on_progress, token=token)
+    return model, detector
 
 
 class BrokenInput(UserError):

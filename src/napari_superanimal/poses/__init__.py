@@ -9,6 +9,7 @@ from napari_superanimal.poses.poses import (
     UNDEFINED,
     UNLABELLED,
     Poses,
+    animal_names,
     make_poses,
 )
 from napari_superanimal.poses.project import facing, project
@@ -21,6 +22,7 @@ __all__ = [
     "UNDEFINED",
     "UNLABELLED",
     "Poses",
+    "animal_names",
     "box_iou",
     "boxes_from_keypoints",
     "facing",

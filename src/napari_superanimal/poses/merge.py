@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_superanimal.poses.poses import SINGLE, UNDEFINED, Poses
+from napari_superanimal.poses.poses import SINGLE, UNDEFINED, Poses, animal_names
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -79,7 +79,7 @@ def _individuals(parts: Sequence[Poses]) -> tuple[str, ...]:
     longest = max((p.individuals for p in parts), key=len)
     if all(p.individuals == longest[: len(p.individuals)] for p in parts):
         return longest
-    return (SINGLE,) if len(longest) == 1 else tuple(f"animal{i}" for i in range(len(longest)))
+    return (SINGLE,) if len(longest) == 1 else animal_names(len(longest))
 
 
 def _account(part: Poses, name: str) -> dict[str, Any]:

@@ -156,6 +156,11 @@ class Poses:
         )
 
 
+def animal_names(count: int) -> tuple[str, ...]:
+    """Names of individuals that nobody has named, as SuperAnimal's files call them."""
+    return tuple(f"animal{i}" for i in range(count))
+
+
 def make_poses(
     keypoints: Sequence[str],
     xy: npt.ArrayLike,
@@ -187,7 +192,7 @@ def make_poses(
     missing = ~np.isfinite(points).all(-1)
     points[missing] = np.nan
     if individuals is None:
-        individuals = (SINGLE,) if a == 1 else tuple(f"animal{i}" for i in range(a))
+        individuals = (SINGLE,) if a == 1 else animal_names(a)
     seen = np.where(missing, np.nan, 1.0) if likelihood is None else np.array(likelihood, np.float64)
     seen = np.where(missing, np.nan, seen.reshape(t, a, k))
     codes = np.where(missing, UNLABELLED, LABELLED) if visibility is None else np.array(visibility)

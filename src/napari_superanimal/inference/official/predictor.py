@@ -11,19 +11,28 @@ import torch
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.inference.device_frames import kept_on
-from napari_superanimal.inference.frame_predictor import Boxes, Frame, Predictions, Shares
+from napari_superanimal.inference.frame_predictor import (
+    WHOLE_FRAME,
+    Boxes,
+    Frame,
+    Predictions,
+    Shares,
+    box_by_box,
+    whole_frames,
+)
 from napari_superanimal.inference.keyframes import chunk_length, predict_between
 from napari_superanimal.inference.official.crops import stack, to_frame, top_down_crop
 from napari_superanimal.inference.official.decode import decode_heatmaps, decode_simcc
 from napari_superanimal.inference.official.detect import BoxFinder
 from napari_superanimal.inference.official.device_crops import top_down_crops
 from napari_superanimal.inference.official.images import normalise
-from napari_superanimal.inference.predictor import WHOLE_FRAME, Predictor, pick_device
+from napari_superanimal.inference.predictor import Predictor, pick_device
 from napari_superanimal.inference.runtime.engine import EXACT, Engine, first_engine
 from napari_superanimal.inference.runtime.memory import in_batches
 from napari_superanimal.inference.runtime.ready import ready
 from napari_superanimal.models.official.catalogue import scorer
 from napari_superanimal.models.official.rtmpose import RTMPose, SimccOutput
+from napari_superanimal.poses import animal_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -132,7 +141,7 @@ class OfficialPredictor:
     @property
     def individuals(self) -> tuple[str, ...]:
         """Names of the columns, as SuperAnimal's files call them."""
-        return tuple(f"animal{i}" for i in range(self.max_individuals))
+        return animal_names(self.max_individuals)
 
     @property
     def scorer(self) -> str:
@@ -146,7 +155,7 @@ class OfficialPredictor:
         if isinstance(self._detector, Predictor):
             self._detector.spare = self.spare
             return self._detector.detect(frames)
-        return [(np.array([[0.0, 0.0, f.shape[1], f.shape[0]]]), np.array([1.0])) for f in frames]
+        return whole_frames(frames)
 
     def crops(
         self, frames: Sequence[Frame], boxes: npt.NDArray[np.floating]
@@ -210,10 +219,7 @@ class OfficialPredictor:
 
     def bare(self, frames: Sequence[Frame]) -> Callable[[], None]:
         """The networks alone on these frames: their batches are prepared now, what is returned only runs them."""
-        found = [b for b, _ in self.detect(frames)]
-        owner = [i for i, each in enumerate(found) for _ in each] or [0]
-        boxes = np.concatenate(found) if any(len(b) for b in found) else np.array([[0.0, 0.0, 64.0, 64.0]])
-        poses_alone = self.bare_pose([frames[i] for i in owner], boxes)
+        poses_alone = self.bare_pose(*box_by_box(frames, self.detect(frames)))
         boxes_alone = self._detector.bare(frames) if not isinstance(self._detector, str) else None
 
         def run() -> None:

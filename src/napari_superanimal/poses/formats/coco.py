@@ -17,6 +17,7 @@ from napari_superanimal.poses.poses import (
     UNDEFINED,
     UNLABELLED,
     Poses,
+    animal_names,
     make_poses,
 )
 
@@ -267,7 +268,7 @@ def _individuals(
         if all(len(set(s)) == len(s) for s in slots):
             return slots, names
     most = max((len(row) for row in animals), default=0)
-    named = (SINGLE,) if most <= 1 else tuple(f"animal{i}" for i in range(most))
+    named = (SINGLE,) if most <= 1 else animal_names(most)
     return [list(range(len(row))) for row in animals], named
 
 
