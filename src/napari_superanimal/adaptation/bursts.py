@@ -47,7 +47,6 @@ class Bursts:
 def choose_bursts(
     total: int,
     *,
-    first: int = 0,
     learn_frames: int = 240,
     held_frames: int = HELD_BURST * HELD_BURSTS,
     seed: int = 0,
@@ -60,7 +59,7 @@ def choose_bursts(
     Parameters
     ----------
     total : int
-        Frames of the video, or of the part of it that begins at `first`.
+        Frames of the video.
     learn_frames, held_frames : int
         At most so many.
 
@@ -78,10 +77,10 @@ def choose_bursts(
     count = max(1, min(held_frames // length, HELD_BURSTS, int(HELD_SHARE * total) // length))
     centres = (np.arange(count) + 0.5) * total / count
     starts = np.clip(np.round(centres - length / 2).astype(int), 0, total - length)
-    held = [range(first + s, first + s + length) for s in starts]
+    held = [range(s, s + length) for s in starts]
     free = _free(total, starts, length)
     learn = _spread(free, learn_frames, np.random.default_rng((seed, total)))
-    return Bursts(tuple(range(first + r.start, first + r.stop) for r in learn), tuple(held))
+    return Bursts(tuple(learn), tuple(held))
 
 
 def _free(total: int, starts: np.ndarray, length: int) -> list[range]:

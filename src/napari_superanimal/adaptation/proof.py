@@ -163,7 +163,7 @@ def prove(
     sizes = animal_sizes(before)
     arms = {"zero-shot": before, "adapted": after}
     arms |= {name: smooth(before, options) for name, options in BASELINES.items()}
-    triplets = _triplets(sure, before.frames)
+    triplets = _triplets(sure)
     given = before.present | after.present
     both = before.found[..., own] & after.found[..., own]
     at = before.xy[:, :, own]
@@ -274,7 +274,7 @@ def _sure(poses: Poses, threshold: float) -> Bools:
         return poses.found & (poses.likelihood >= threshold)
 
 
-def _triplets(sure: Bools, frames: npt.NDArray[np.int64]) -> Bools:
+def _triplets(sure: Bools) -> Bools:
     """(T - 2, A, K) where a point is sure in three neighbouring frames."""
     if len(sure) < 3:
         return np.zeros((0, *sure.shape[1:]), bool)

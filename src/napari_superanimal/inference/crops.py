@@ -13,6 +13,9 @@ from torch import Tensor
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+#: Sides of a letterboxed picture are multiples of this: the networks halve it five times.
+MULTIPLE = 32
+
 
 def as_tensor(frame: npt.NDArray[np.uint8]) -> Tensor:
     """(H, W, 3) pixels as a (3, H, W) tensor; frames of a viewer's cache are read-only and are copied."""
@@ -77,7 +80,7 @@ def to_crop(xy: npt.NDArray, squares: npt.NDArray[np.float64], size: int) -> npt
     return (np.asarray(xy, np.float64) - squares[:, None, :2] + 0.5) / scale - 0.5
 
 
-def letterbox(frame: npt.NDArray[np.uint8], longest: int, multiple: int = 32) -> tuple[Tensor, float]:
+def letterbox(frame: npt.NDArray[np.uint8], longest: int, multiple: int = MULTIPLE) -> tuple[Tensor, float]:
     """The frame scaled so that its longest side is `longest`, padded at the right and bottom.
 
     Returns
@@ -100,7 +103,7 @@ def letterbox(frame: npt.NDArray[np.uint8], longest: int, multiple: int = 32) ->
 
 
 def letterbox_batches(
-    frames: Sequence[npt.NDArray[np.uint8]], longest: int, multiple: int = 32
+    frames: Sequence[npt.NDArray[np.uint8]], longest: int
 ) -> list[tuple[list[int], Tensor, list[float]]]:
     """`letterbox` of frames, as batches of one shape each; frames of one video make a single batch.
 
@@ -113,7 +116,7 @@ def letterbox_batches(
         Which frames these are, images (N, 3, H, W) uint8, channels last in memory, and image pixels per frame
         pixel.
     """
-    found = [letterbox(frame, longest, multiple) for frame in frames]
+    found = [letterbox(frame, longest) for frame in frames]
     of_shape: dict[tuple[int, ...], list[int]] = {}
     for row, (image, _) in enumerate(found):
         of_shape.setdefault(tuple(image.shape), []).append(row)

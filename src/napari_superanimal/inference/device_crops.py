@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
-from napari_superanimal.inference.crops import square_crop
+from napari_superanimal.inference.crops import MULTIPLE, square_crop
 from napari_superanimal.inference.device_frames import on_device
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def cut_on_device(
 
 
 def letterbox_batches_on_device(
-    frames: Sequence[Frame], longest: int, device: torch.device, multiple: int = 32
+    frames: Sequence[Frame], longest: int, device: torch.device
 ) -> list[tuple[list[int], Tensor, list[float]]]:
     """As `crops.letterbox_batches`, pictures (N, 3, H, W) float32 of whole grey levels."""
     of_shape: dict[tuple[int, ...], list[int]] = {}
@@ -61,7 +61,7 @@ def letterbox_batches_on_device(
         down, across = resampling(height, h, device), resampling(width, w, device)
         # one after the other: a large frame in float32 takes four times its bytes
         images = torch.stack([resample(on_device(frames[row], device), down, across) for row in rows])
-        padded = F.pad(images, (0, -w % multiple, 0, -h % multiple))
+        padded = F.pad(images, (0, -w % MULTIPLE, 0, -h % MULTIPLE))
         of_rows, pictures, scales = batches.setdefault(tuple(padded.shape[1:]), ([], [], []))
         of_rows += rows
         pictures.append(padded)

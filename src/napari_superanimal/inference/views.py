@@ -72,7 +72,7 @@ class View:
         return np.asarray((touching & np.array(self.inner)).any(1))
 
 
-def views_at(frame: Frame, scale: float, overlap: float = OVERLAP) -> list[View]:
+def views_at(frame: Frame, scale: float) -> list[View]:
     """The frame at one scale.
 
     Parameters
@@ -81,8 +81,6 @@ def views_at(frame: Frame, scale: float, overlap: float = OVERLAP) -> list[View]
     scale : float
         1 is the whole frame; above, overlapping square windows of the longer side divided by `scale`; below, the
         frame made smaller by it in the middle of a black picture.
-    overlap : float
-        Of windows, as a share of their side.
 
     Returns
     -------
@@ -99,8 +97,8 @@ def views_at(frame: Frame, scale: float, overlap: float = OVERLAP) -> list[View]
         return []
     h, w = min(round(side), height), min(round(side), width)
     found = []
-    for top in _starts(height, h, overlap):
-        for left in _starts(width, w, overlap):
+    for top in _starts(height, h):
+        for left in _starts(width, w):
             inner = (left > 0, top > 0, left + w < width, top + h < height)
             found.append(View(frame[top : top + h, left : left + w], left, top, 1.0, inner))
     return found
@@ -123,11 +121,11 @@ def view_around(frame: Frame, box: npt.NDArray[np.floating], share: float) -> Vi
     return View(frame[top : top + h, left : left + w], left, top, 1.0, inner)
 
 
-def _starts(length: int, window: int, overlap: float) -> list[int]:
+def _starts(length: int, window: int) -> list[int]:
     """Where windows begin so that they cover a length, evenly."""
     if window >= length:
         return [0]
-    count = 1 + math.ceil((length - window) / max(window * (1 - overlap), 1.0))
+    count = 1 + math.ceil((length - window) / max(window * (1 - OVERLAP), 1.0))
     return [round(v) for v in np.linspace(0, length - window, count)]
 
 

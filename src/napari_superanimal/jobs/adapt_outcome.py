@@ -126,7 +126,7 @@ def read_outcome(folder: Path) -> dict[str, Any]:
     return found
 
 
-def revert(folder: Path, reason: str = "reverted by hand") -> None:
+def revert(folder: Path) -> None:
     """Put an adapted model out of use: it moves to the subfolder ``rejected``, and out of the list of models.
 
     What was predicted with it, and everything of the starting model, stays as it is. Does nothing to one that is
@@ -146,7 +146,7 @@ def revert(folder: Path, reason: str = "reverted by hand") -> None:
         _remove(listed)
     _move(folder, folder / REJECTED)
     _mark(folder / REJECTED, REVERTED)
-    mark_reverted(folder, (reason,))
+    mark_reverted(folder, ("reverted by hand",))
     write_json(folder / OUTCOME, {**outcome, "decision": REVERTED, "by": "user"})
 
 

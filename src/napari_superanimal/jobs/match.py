@@ -126,16 +126,10 @@ def match_poses(
     poses: Poses,
     options: MatchOptions,
     *,
-    reader: FrameReader | None = None,
     on_progress: ProgressCallback | None = None,
     token: CancelToken | None = None,
 ) -> MatchResult:
     """Match the keypoints of labels in memory.
-
-    Parameters
-    ----------
-    reader : callable, optional
-        Gives the picture of a row; reads image files by default.
 
     Raises
     ------
@@ -144,7 +138,7 @@ def match_poses(
     """
     from napari_superanimal.evaluation.run import output_keypoints
     from napari_superanimal.inference.build import build_predictor
-    from napari_superanimal.inference.predictor import OWN_DETECTOR, WHOLE_FRAME
+    from napari_superanimal.inference.frame_predictor import OWN_DETECTOR, WHOLE_FRAME
     from napari_superanimal.training.samples import read_image
 
     chosen = spread(poses, options.images)
@@ -159,7 +153,7 @@ def match_poses(
         batch_size=options.batch_size,
     )
     seen, rows, slots = observe(
-        chosen, predictor, reader or read_image, detects=detects, on_progress=on_progress, token=token
+        chosen, predictor, read_image, detects=detects, on_progress=on_progress, token=token
     )
     return MatchResult(
         matching=match_keypoints(seen, chosen.keypoints, predictor.space, output_keypoints(predictor)),

@@ -207,7 +207,7 @@ def match_keypoints(
     """
     options = _candidates(space, known, bool(np.any(seen.facing)))
     agreement, distance, weight = _compare(seen, options)
-    votes = _votes(agreement, weight, options, seen.facing)
+    votes = _votes(agreement, options, seen.facing)
     labelled = np.asarray(np.isfinite(seen.labels).all(-1))
     count = labelled.sum(0)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -286,7 +286,6 @@ def _compare(
 
 def _votes(
     agreement: npt.NDArray[np.float64],
-    weight: npt.NDArray[np.float64],
     options: _Candidates,
     facing: npt.NDArray[np.int8],
 ) -> npt.NDArray[np.float64]:

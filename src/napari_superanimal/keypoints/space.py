@@ -165,7 +165,7 @@ def load_space(name: str | Path) -> KeypointSpace:
         ) from error
 
 
-def space_from_names(keypoints: tuple[str, ...], name: str = "custom") -> KeypointSpace:
+def space_from_names(keypoints: tuple[str, ...]) -> KeypointSpace:
     """A bare space for a dataset's own names; left/right pairs are read off the names.
 
     ``left_x``/``right_x``, ``x_left``/``x_right``, ``leftx``/``rightx`` and ``l_x``/``r_x`` pair up.
@@ -188,4 +188,4 @@ def space_from_names(keypoints: tuple[str, ...], name: str = "custom") -> Keypoi
                 pairs.append((left, index[mirrored]))
                 taken |= {low, mirrored}
                 break
-    return KeypointSpace(name=name, keypoints=tuple(keypoints), pairs=tuple(pairs))
+    return KeypointSpace(name="custom", keypoints=tuple(keypoints), pairs=tuple(pairs))

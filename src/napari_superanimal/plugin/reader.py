@@ -95,7 +95,7 @@ def read_layers(path: Path) -> list[LayerTuple]:
     return image_layers(path, poses) if poses.images else table_layers(path, poses)
 
 
-def video_layer(path: Path, name: str | None = None) -> LayerTuple:
+def video_layer(path: Path) -> LayerTuple:
     """A video or a folder of images as a lazy Image layer; smaller images are padded to the largest.
 
     Raises
@@ -115,7 +115,7 @@ def video_layer(path: Path, name: str | None = None) -> LayerTuple:
 
         files = images_in(path)
         data = image_stack(files, ImageFrames(files).sizes(), path.name)
-    return _image(data, name or (path.name if path.is_dir() else path.stem), str(path))
+    return _image(data, path.name if path.is_dir() else path.stem, str(path))
 
 
 def table_layers(path: Path, poses: Poses) -> list[LayerTuple]:

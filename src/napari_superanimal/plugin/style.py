@@ -65,7 +65,6 @@ def looks(
     likelihood: npt.NDArray[np.float64],
     human: npt.NDArray[np.bool_],
     threshold: float,
-    style: PointStyle = STYLE,
 ) -> Looks:
     """What every point looks like.
 
@@ -81,12 +80,12 @@ def looks(
     doubtful = (likelihood < threshold) & ~human
     face = colors.copy()
     face[doubtful, 3] = 0.0
-    border = np.tile(np.array(style.predicted_border), (len(colors), 1))
+    border = np.tile(np.array(STYLE.predicted_border), (len(colors), 1))
     border[doubtful] = colors[doubtful]
-    border[doubtful, 3] = style.doubtful_alpha
-    border[human] = style.human_border
-    symbol = np.where(human, style.human_symbol, style.predicted_symbol).astype(object)
-    width = np.select([human, doubtful], [style.human_width, style.doubtful_width], style.predicted_width)
+    border[doubtful, 3] = STYLE.doubtful_alpha
+    border[human] = STYLE.human_border
+    symbol = np.where(human, STYLE.human_symbol, STYLE.predicted_symbol).astype(object)
+    width = np.select([human, doubtful], [STYLE.human_width, STYLE.doubtful_width], STYLE.predicted_width)
     return Looks(face, border, symbol, width)
 
 

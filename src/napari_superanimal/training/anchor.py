@@ -32,7 +32,6 @@ def no_further_than_needed(
     trained: nn.Module,
     new: Sequence[int],
     error: Callable[[nn.Module], float] | None,
-    stops: Sequence[float] = STOPS,
     rows: Sequence[ChannelRows] = MINI_ROWS,
 ) -> tuple[nn.Module, float]:
     """The network at the first stop that is as good as the trained one, and how far on the way it lies, 0..1.
@@ -51,7 +50,7 @@ def no_further_than_needed(
     aim = math.nan if error is None else error(trained)
     if error is None or not math.isfinite(aim):
         return trained, 1.0
-    for share in stops:
+    for share in STOPS:
         network = between(start, trained, share, new, rows)
         if error(network) <= AS_GOOD * aim:
             return network, share

@@ -17,8 +17,6 @@ from skimage.segmentation import random_walker
 from torch import Tensor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from napari_superanimal.keypoints import KeypointSpace
     from napari_superanimal.training.samples import PoseSamples
 
@@ -56,7 +54,6 @@ def gather_silhouettes(
     samples: PoseSamples,
     space: KeypointSpace,
     outline: Outline,
-    on_row: Callable[[int, int], None] | None = None,
 ) -> Tensor:
     """Silhouettes (N, 1, S, S) uint8, 255 on the animal, of samples whose keypoints are the whole space."""
     size = samples.crops.shape[-1]
@@ -69,8 +66,6 @@ def gather_silhouettes(
             torch.from_numpy(share)[None, None], size=(size, size), mode="bilinear", align_corners=False
         )
         found[n] = (whole[0] * 255).round().to(torch.uint8)
-        if on_row is not None:
-            on_row(n + 1, len(samples))
     return found
 
 

@@ -131,26 +131,21 @@ def default_colors(count: int) -> npt.NDArray[np.int64]:
 def contact_sheet(
     frames: Sequence[Frame],
     *,
-    columns: int | None = None,
     captions: Sequence[str] = (),
     legend: tuple[Sequence[str], npt.ArrayLike] | None = None,
     width: int = 1600,
-    title: str = "",
 ) -> Frame:
-    """Frames side by side on white, with captions and a legend of keypoints.
+    """Frames side by side on white, at most four, with captions and a legend of keypoints.
 
     Parameters
     ----------
     frames : sequence of (H, W, 3) uint8
         All of one size.
-    columns : int, optional
-        Default: so that the sheet is about as wide as high, at most four.
     captions : sequence of str
         One per frame.
     legend : (names, (K, 3) colours), optional
     width : int
         Of the sheet, px.
-    title : str
 
     Returns
     -------
@@ -163,28 +158,25 @@ def contact_sheet(
     """
     if not frames:
         raise ValueError("a contact sheet needs at least one frame")
-    columns = columns or min(4, len(frames), math.ceil(math.sqrt(len(frames))))
+    columns = min(4, len(frames), math.ceil(math.sqrt(len(frames))))
     gap, text = 12, 15
-    font, bold = _font(text), _font(22)
+    font = _font(text)
     cell = (width - gap * (columns + 1)) // columns
     high = max(1, round(cell * frames[0].shape[0] / frames[0].shape[1]))
     rows = math.ceil(len(frames) / columns)
     line = text + 8 if captions else 0
-    top = gap + (34 if title else 0)
     names, colors = legend if legend else ((), ())
     per_row = max(1, (width - 2 * gap) // _legend_cell(names, font))
     below = math.ceil(len(names) / per_row) * (text + 9) + (gap if names else 0)
-    sheet = Image.new("RGB", (width, top + rows * (high + line + gap) + below), (255, 255, 255))
+    sheet = Image.new("RGB", (width, gap + rows * (high + line + gap) + below), (255, 255, 255))
     draw = ImageDraw.Draw(sheet)
-    if title:
-        draw.text((gap, gap - 2), title, fill=(20, 20, 24), font=bold)
     for n, frame in enumerate(frames):
         x = gap + (n % columns) * (cell + gap)
-        y = top + (n // columns) * (high + line + gap)
+        y = gap + (n // columns) * (high + line + gap)
         sheet.paste(Image.fromarray(frame).resize((cell, high), Image.Resampling.LANCZOS), (x, y))
         if n < len(captions):
             draw.text((x, y + high + 3), captions[n], fill=(60, 60, 66), font=font)
-    y = top + rows * (high + line + gap)
+    y = gap + rows * (high + line + gap)
     for n, (name, color) in enumerate(zip(names, np.asarray(colors).reshape(-1, 3), strict=True)):
         cx = gap + (n % per_row) * _legend_cell(names, font)
         cy = y + (n // per_row) * (text + 9)

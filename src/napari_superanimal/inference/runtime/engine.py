@@ -9,9 +9,6 @@ import torch
 
 from napari_superanimal.errors import UserError
 
-RUNTIMES = ("auto", "torch", "openvino")
-PRECISIONS = ("auto", "fp32", "bf16")
-
 
 @dataclass(frozen=True)
 class Engine:

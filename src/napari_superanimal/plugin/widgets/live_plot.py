@@ -48,14 +48,12 @@ class LivePlot(QWidget):
     curves : dict of str to Curve
     empty : str
         What to write while there is nothing to draw.
-    x_title : str
     """
 
-    def __init__(self, curves: dict[str, Curve], *, empty: str = "", x_title: str = "step") -> None:
+    def __init__(self, curves: dict[str, Curve], *, empty: str = "") -> None:
         super().__init__()
         self.curves = curves
         self.empty = empty
-        self.x_title = x_title
         self.setMinimumHeight(150)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.MinimumExpanding)
 
@@ -103,7 +101,7 @@ class LivePlot(QWidget):
         painter.setPen(faded(ink, 200))
         below = QRectF(box.left(), box.bottom() + 1, box.width(), line * 1.2)
         painter.drawText(below, int(Qt.AlignmentFlag.AlignLeft), "0")
-        painter.drawText(below, int(Qt.AlignmentFlag.AlignRight), f"{self.x_title} {last_x:g}")
+        painter.drawText(below, int(Qt.AlignmentFlag.AlignRight), f"step {last_x:g}")
 
         for curve in self.curves.values():
             if curve.x:
