@@ -28,12 +28,7 @@ def read_labels(path: Path, *, need_images: bool = True) -> Poses:
         raise UserError("the data set has no labelled keypoint", path=path, remedy="label some images first")
     if not need_images:
         return poses
-    if poses.is_video:
-        raise UserError(
-            "these are poses of a video; images with labels are needed",
-            path=path,
-            remedy="give a DeepLabCut project, a CollectedData table or a COCO file",
-        )
+    refuse_video(poses, path)
     there = np.array([poses.image_path(row).is_file() for row in range(len(poses))], bool)
     if not there.any():
         raise UserError(
@@ -42,6 +37,22 @@ def read_labels(path: Path, *, need_images: bool = True) -> Poses:
             remedy=f"put them where the labels say, for instance {poses.image_path(0)}",
         )
     return poses if there.all() else poses.take(there)
+
+
+def refuse_video(poses: Poses, path: Path) -> None:
+    """Make sure that poses belong to images.
+
+    Raises
+    ------
+    UserError
+        If they belong to frames of a video.
+    """
+    if poses.is_video:
+        raise UserError(
+            "these are poses of a video; images with labels are needed",
+            path=path,
+            remedy="give a DeepLabCut project, a CollectedData table or a COCO file",
+        )
 
 
 def label_file(path: Path) -> Path:

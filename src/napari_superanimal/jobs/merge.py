@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.jobs.labels import label_file
+from napari_superanimal.jobs.labels import label_file, refuse_video
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
 from napari_superanimal.keypoints import ConversionTable, KeypointSpace, load_space, table_for
 from napari_superanimal.keypoints.many import pick_table, saved_table
@@ -150,12 +150,7 @@ def read_dataset(path: Path) -> Poses:
         poses = registry.read(label_file(path))
         if str(poses.metadata.get("format")) == "dlc-project":
             poses = with_split(poses)
-    if poses.is_video:
-        raise UserError(
-            "these are poses of a video; images with labels are needed",
-            path=path,
-            remedy="give a DeepLabCut project, a CollectedData table or a COCO file",
-        )
+    refuse_video(poses, path)
     if not poses.found.any():
         raise UserError("the data set has no labelled keypoint", path=path, remedy="leave it out")
     return poses

@@ -7,14 +7,13 @@ in another.
 from __future__ import annotations
 
 import csv
-import io
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.keypoints.table import ConversionTable, load_table
+from napari_superanimal.keypoints.table import ConversionTable, load_table, table_cells
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +25,7 @@ MASTER = "MasterName"
 LONG = ["dataset", "source", "keypoint"]
 
 
-def parse_tables(text: str, *, space: str = "", path: Path | None = None) -> dict[str, ConversionTable]:
+def parse_tables(text: str, *, path: Path | None = None) -> dict[str, ConversionTable]:
     """Tables by dataset, from text laid out long (``dataset,source,keypoint``) or wide.
 
     In a wide table every column but ``MasterName`` is a dataset; cells are its names, empty where it lacks the
@@ -37,26 +36,21 @@ def parse_tables(text: str, *, space: str = "", path: Path | None = None) -> dic
     UserError
         If the header is neither, or a dataset's table contradicts itself.
     """
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    for line in text.splitlines():
-        if line.startswith("# space:"):
-            space = line.partition(":")[2].strip()
-    reader = csv.reader(io.StringIO("\n".join(lines)))
-    header = [cell.strip() for cell in next(reader, [])]
+    (header, *body), space = table_cells(text)
     found: dict[str, list[tuple[str, str]]] = {}
     if header[:3] == LONG:
-        for cells in reader:
-            dataset, source, target = (*[c.strip() for c in cells], "", "", "")[:3]
+        for cells in body:
+            dataset, source, target = (*cells, "", "", "")[:3]
             if dataset and source and target:
                 found.setdefault(dataset, []).append((source, target))
     elif MASTER in header:
         master = header.index(MASTER)
         found = {name: [] for i, name in enumerate(header) if i != master and name}
-        for cells in reader:
-            target = cells[master].strip() if len(cells) > master else ""
+        for cells in body:
+            target = cells[master] if len(cells) > master else ""
             for i, cell in enumerate(cells[: len(header)]):
-                if i != master and header[i] and cell.strip() and target:
-                    found[header[i]].append((cell.strip(), target))
+                if i != master and header[i] and cell and target:
+                    found[header[i]].append((cell, target))
     else:
         raise UserError(
             f"a table of several datasets starts with `{','.join(LONG)}`, or has a column {MASTER}",

@@ -107,13 +107,7 @@ def read_table(path: Path) -> ConversionTable:
 
 def parse_table(text: str, *, name: str, path: Path | None = None) -> ConversionTable:
     """`read_table` on text."""
-    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    space = ""
-    for line in text.splitlines():
-        if line.startswith("# space:"):
-            space = line.partition(":")[2].strip()
-    reader = csv.reader(io.StringIO("\n".join(lines)))
-    header = [cell.strip() for cell in next(reader, [])]
+    (header, *body), space = table_cells(text)
     if header[:2] != ["source", "keypoint"]:
         raise UserError(
             "a conversion table starts with the header `source,keypoint`",
@@ -121,11 +115,20 @@ def parse_table(text: str, *, name: str, path: Path | None = None) -> Conversion
             remedy="add the header row",
         )
     rows = []
-    for cells in reader:
-        source, target = (*[cell.strip() for cell in cells], "", "")[:2]
+    for cells in body:
+        source, target = (*cells, "", "")[:2]
         if source and target:
             rows.append((source, target))
     return ConversionTable(name=name, rows=tuple(rows), space=space)
+
+
+def table_cells(text: str) -> tuple[list[list[str]], str]:
+    """Cells of a table's rows, the header first, and the space that a comment names; spaces around cells are gone."""
+    lines = text.splitlines()
+    spaces = [line.partition(":")[2].strip() for line in lines if line.startswith("# space:")]
+    kept = "\n".join(line for line in lines if line.strip() and not line.startswith("#"))
+    rows = [[cell.strip() for cell in row] for row in csv.reader(io.StringIO(kept))]
+    return rows or [[]], spaces[-1] if spaces else ""
 
 
 def write_table(table: ConversionTable, path: Path) -> None:
