@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from napari_superanimal.adaptation.pseudo import tracks_of
-from napari_superanimal.models.networks import DetectorNet
-from napari_superanimal.poses import Poses, make_poses
+from napari_superanimal.poses import Poses, animal_names, make_poses
 from napari_superanimal.smoothing.filters import median
-from napari_superanimal.training.augment import Augmentation, turning
-from napari_superanimal.training.detector_stage import detector_batches
-from napari_superanimal.training.loop import LoopConfig, run
+from napari_superanimal.training.augment import turning
+from napari_superanimal.training.detector_stage import train_further
 from napari_superanimal.training.samples import ImageSamples, gather_image_samples
 
 if TYPE_CHECKING:
@@ -24,6 +21,7 @@ if TYPE_CHECKING:
     from napari_superanimal.adaptation.adapt import AdaptSettings, Lesson
     from napari_superanimal.jobs.progress import CancelToken, ProgressCallback
     from napari_superanimal.models.load import LoadedModel
+    from napari_superanimal.models.networks import DetectorNet
     from napari_superanimal.video import Video
 
 #: Frames whose median steadies a box.
@@ -66,27 +64,20 @@ def train_detector(
         np.concatenate([s.given for s in samples]),
         np.concatenate([s.weight for s in samples]),
     )
-    trained = run(
-        copy.deepcopy(model.detector),
-        detector_batches(
-            joined, model.detector.config, Augmentation(turning(model.card.view), 1.3, 0.1, True, 0.7), 8
-        ),
-        LoopConfig(
-            steps=max(1, round(SHARE * settings.steps)),
-            batch_size=8,
-            learning_rate=LEARNING_RATE,
-            average=0.99,
-            seed=settings.seed,
-            frozen_statistics=True,
-        ),
+    return train_further(
+        model.detector,
+        joined,
+        turning=turning(model.card.view),
+        steps=max(1, round(SHARE * settings.steps)),
+        learning_rate=LEARNING_RATE,
+        seed=settings.seed,
+        frozen_statistics=True,
         checkpoint=checkpoint,
         resume=resume,
         on_progress=on_progress,
         token=token,
         message="adapting the detector",
     )
-    assert isinstance(trained, DetectorNet)
-    return trained
 
 
 def _pictures(lesson: Lesson, video: Video, size: int) -> ImageSamples:
@@ -111,5 +102,4 @@ def believed_boxes(lesson: Lesson) -> Poses:
         if int(looks.frames[n]) in row:
             boxes[row[int(looks.frames[n])], looks.individual[n]] = steady[n]
     nowhere = np.full((len(frames), slots, 1, 2), np.nan)
-    names = [f"animal{a}" for a in range(slots)]
-    return make_poses(["animal"], nowhere, frames=frames, individuals=names, boxes=boxes)
+    return make_poses(["animal"], nowhere, frames=frames, individuals=animal_names(slots), boxes=boxes)

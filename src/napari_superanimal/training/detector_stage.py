@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,16 +18,21 @@ from napari_superanimal.training.augment import (
     warp_boxes,
     warp_images,
 )
+from napari_superanimal.training.loop import LoopConfig, run
 from napari_superanimal.training.scenery import Scenery, compose_scenes
 from napari_superanimal.training.targets import box_targets, detector_loss
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    from napari_superanimal.jobs.progress import CancelToken, ProgressCallback
     from napari_superanimal.training.samples import ImageSamples, PoseSamples
 
 #: Share of a box that must lie in the picture for its animal to be learned.
 LEAST_LEFT = 0.2
+#: Pictures per step of a detector that learns from a few more.
+FEW = 8
 
 
 def inside(boxes: Tensor, size: int) -> Tensor:
@@ -80,6 +86,57 @@ def detector_batches(
         return detector_loss(out.heatmaps.float(), out.boxes.float(), heat, values, near)
 
     return loss
+
+
+def train_further(
+    detector: DetectorNet,
+    samples: ImageSamples,
+    *,
+    turning: float,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    frozen_statistics: bool = False,
+    checkpoint: Path | None = None,
+    resume: bool = False,
+    on_progress: ProgressCallback | None = None,
+    token: CancelToken | None = None,
+    message: str,
+) -> DetectorNet:
+    """A copy of a detector that has learned from a few more pictures.
+
+    Parameters
+    ----------
+    turning : float
+        Degrees to either side that pictures are turned by.
+    learning_rate, frozen_statistics, checkpoint, resume, message
+        As in `training.loop`.
+
+    Raises
+    ------
+    Cancelled
+        When stopped; the checkpoint is kept and `resume` continues.
+    """
+    augmentation = Augmentation(rotation=turning, scale=1.3, shift=0.1, flip=True, photometric=0.7)
+    trained = run(
+        copy.deepcopy(detector),
+        detector_batches(samples, detector.config, augmentation, FEW),
+        LoopConfig(
+            steps=steps,
+            batch_size=FEW,
+            learning_rate=learning_rate,
+            average=0.99,
+            seed=seed,
+            frozen_statistics=frozen_statistics,
+        ),
+        checkpoint=checkpoint,
+        resume=resume,
+        on_progress=on_progress,
+        token=token,
+        message=message,
+    )
+    assert isinstance(trained, DetectorNet)
+    return trained
 
 
 def detector_validator(samples: ImageSamples, threshold: float) -> Callable[[nn.Module], dict[str, float]]:

@@ -7,14 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from napari_superanimal.inference.predictor import Predictor
-from napari_superanimal.models.networks import DetectorNet
-from napari_superanimal.poses import Poses, box_iou, with_boxes
-from napari_superanimal.training.augment import Augmentation
-from napari_superanimal.training.detector_stage import detector_batches, detector_validator
-from napari_superanimal.training.loop import LoopConfig, run
+from napari_superanimal.poses import Poses, animal_names, box_iou, with_boxes
+from napari_superanimal.training.detector_stage import detector_validator, train_further
 from napari_superanimal.training.samples import FrameReader, gather_image_samples, read_image
 from napari_superanimal.training.train import DETECTOR_CHECKPOINT
 
@@ -25,11 +21,14 @@ if TYPE_CHECKING:
     from napari_superanimal.inference.frame_predictor import Boxes, Frame
     from napari_superanimal.jobs.progress import CancelToken, Progress, ProgressCallback
     from napari_superanimal.models.load import LoadedModel
+    from napari_superanimal.models.networks import DetectorNet
 
 #: Share of the labelled animals that the detector must find (IoU above 0.5) to be taken over as it is.
 GOOD_ENOUGH = 0.9
 #: A box that touches labelled animals more than this is taken to show one of them.
 APART = 0.1
+#: Peak.
+LEARNING_RATE = 5e-4
 
 
 def update_detector(
@@ -69,24 +68,23 @@ def update_detector(
     if found["recall"] >= GOOD_ENOUGH:
         return old, figures
 
-    torch.manual_seed(seed)
-    network = DetectorNet(old.config)
-    network.load_state_dict(old.state_dict())
     finder = Predictor(model, max_individuals=2 * len(boxed.individuals) + 2, device="cpu")
     sure = max(0.5, threshold)
     everybody = with_other_animals(boxed, lambda frame: finder.detect([frame])[0], sure, reader)
     images = gather_image_samples(everybody, input_size=size, reader=reader)
-    trained = run(
-        network,
-        detector_batches(images, old.config, Augmentation(turning, 1.3, 0.1, True, 0.7), 8),
-        LoopConfig(steps=steps, batch_size=8, learning_rate=5e-4, average=0.99, seed=seed),
+    trained = train_further(
+        old,
+        images,
+        turning=turning,
+        steps=steps,
+        learning_rate=LEARNING_RATE,
+        seed=seed,
         checkpoint=out / DETECTOR_CHECKPOINT,
         resume=resume,
         on_progress=apart_from_poses(on_progress),
         token=token,
         message="training the detector",
     )
-    assert isinstance(trained, DetectorNet)
     return trained, {**figures, "trained": True}
 
 
@@ -137,7 +135,7 @@ def with_other_animals(
         boxes[row, len(labels.individuals) : len(labels.individuals) + len(found)] = found
     return replace(
         labels,
-        individuals=tuple(f"animal{i}" for i in range(boxes.shape[1])),
+        individuals=animal_names(boxes.shape[1]),
         xy=pad(labels.xy, np.nan),
         visibility=pad(labels.visibility, -1),
         likelihood=pad(labels.likelihood, np.nan),
