@@ -5,6 +5,7 @@
 Adaptation asks this before it learns (`adaptation.bodies`). Labels of animals that the shipped models were trained on,
 of held-out ones and of other data sets must fit; so must what the models are sure of on three clips. Then names of
 keypoints are exchanged there, one pair (on both sides of the body) at a time: steady, sure, and wrong from every side.
+Rendered mice, which turn round within their own length, have true points: none of them may be called odd.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from napari_superanimal.adaptation.adapt import AdaptSettings, plan
 from napari_superanimal.adaptation.bodies import believed_bodies, odd_points
 from napari_superanimal.adaptation.teacher import look
 from napari_superanimal.adaptation.trust import FEWEST_TOLD, ODD
+from napari_superanimal.demo.render import random_style, render_clip
 from napari_superanimal.models.known import known_proportions
 from napari_superanimal.models.load import load_model
-from napari_superanimal.poses.proportions import ROOM
+from napari_superanimal.poses.proportions import FAR, ROOM
 from napari_superanimal.video import open_video
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 #: Frames of a clip that are looked at, and looks.
 FRAMES, VIEWS = 84, 4
+#: Rendered mice, frames of each, and frames that a short proof has.
+MICE, LENGTH, SHORT = 60, 240, 16
 CLIPS = {
     "mouse": ("m3v1mp4.mp4", "mouse-topview-mini"),
     "horse": ("BrownHorseinShadow.mp4", "quadruped-sideview-mini"),
@@ -106,6 +110,35 @@ def clip(path: Path, model: LoadedModel, usual: Proportions) -> dict[str, Any]:
     }
 
 
+def rendered(model: LoadedModel, usual: Proportions) -> dict[str, Any]:
+    """True points of rendered mice, by how far their heads are turned; and what short parts of clips look like."""
+    names = model.space.keypoints
+    clips = []
+    for seed in range(MICE):
+        style = random_style(np.random.default_rng((77, seed))) if seed % 2 else None
+        truth = render_clip(LENGTH, seed=10_000 + seed, style=style).truth
+        clips.append(np.where((truth.visibility > 0)[..., None], truth.xy, np.nan)[:, 0])
+    every = np.concatenate(clips)
+    nose, head, tail = (every[:, names.index(k)] for k in ("nose", "head_midpoint", "tail_base"))
+    ahead, trunk = (nose - head) @ [1, 1j], (head - tail) @ [1, 1j]
+    turned = np.degrees(np.abs(np.angle(ahead * trunk.conj()))) > 90
+    off = usual.distances(every)
+    parts = [odd_points(usual, c[i : i + SHORT]) for c in clips for i in range(0, LENGTH, SHORT)]
+    return {
+        "clips": MICE,
+        "frames": LENGTH,
+        "turned_share": float(turned.mean()),
+        "worst_off": float(np.nanmax(off)),
+        "odd": odd_points(usual, every).share,
+        "odd_of_turned": odd_points(usual, every[turned]).share,
+        "beyond_pair_limit_of_turned": float(np.nanmean(off[turned] > ROOM)),
+        "short_frames": SHORT,
+        "short_most_odd": max(p.share for p in parts),
+        "short_wrong_pairs": float(np.mean([bool(p.wrong()) for p in parts])),
+        "clips_wrong_pairs": float(np.mean([bool(odd_points(usual, c).wrong()) for c in clips])),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -115,7 +148,7 @@ def main() -> None:
     torch.set_num_threads(1)
     result: dict[str, Any] = {
         "command": "python benchmarks/proportions.py --data DATA",
-        "limits": {"pair": ROOM, "all": ODD},
+        "limits": {"pair": ROOM, "point": FAR, "all": ODD},
         "frames": FRAMES,
         "labels": {},
         "clips": {},
@@ -127,6 +160,8 @@ def main() -> None:
             print(f"left out: {name} (its card holds no proportions)")
             continue
         result["labels"] |= labels(name, model, usual, args.data)
+        if "top" in model.card.view:
+            result["rendered"] = rendered(model, usual)
         for title, (file, whose) in CLIPS.items():
             path = args.data / "videos" / file
             if whose == name and path.is_file():
@@ -145,6 +180,7 @@ def main() -> None:
         for what, f in each.items()
     ]
     print(table(["", "", "judged", "odd", "worst pair", "off", ""], rows))
+    print(result.get("rendered"))
     print(f"written {write_result('proportions', result).name}")
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
-from napari_superanimal.models.known import known_pictures, outside
+from napari_superanimal.models.known import is_calibrated, known_pictures, outside, size_margin
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,12 +85,12 @@ def expected_right(card: ModelCard, figures: Mapping[str, Any]) -> tuple[float, 
     share = float(figures["detection"]["share"]) * _consistent(card, figures)
     values = np.array(figures["likelihood"]["values"], np.float64)
     if not len(values):
-        return 0.0, bool(card.calibration)
+        return 0.0, is_calibrated(card)
     known = _through(card.calibration.get("curve_seen"), values)
     unseen = _through(card.calibration.get("curve_unseen"), values)
     like = familiarity(card, figures["novelty"])
     if like is None or known is None or unseen is None:
-        return share * float(values.mean()), bool(card.calibration)
+        return share * float(values.mean()), is_calibrated(card)
     # on known data likelihood may not promise less than it says
     return share * (like * max(known, float(values.mean())) + (1 - like) * unseen), True
 
@@ -260,8 +260,7 @@ def _size(card: ModelCard, figures: Mapping[str, Any]) -> list[Advice]:
     levels = known_pictures(card).get("animal_share")
     if share is None or levels is None:
         return []
-    margin = float(card.recipe.get("detector", {}).get("augmentation", {}).get("scale", 1.0))
-    off = outside(share, levels, margin)
+    off = outside(share, levels, size_margin(card))
     usual = float(levels["0.5"])
     text = (
         f"the animal is {px:.0f} px long, {100 * share:.0f} % of the picture "
@@ -335,7 +334,7 @@ def _familiarity(card: ModelCard, figures: Mapping[str, Any]) -> list[Advice]:
     like = familiarity(card, figures["novelty"])
     sure = float(figures["likelihood"]["share_sure"])
     profile = f"{100 * sure:.0f} % of the points are above the model's threshold of {card.threshold:.2f}"
-    if not card.calibration:
+    if not is_calibrated(card):
         return [
             Advice(
                 "note",

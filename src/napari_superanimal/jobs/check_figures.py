@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_superanimal.evaluation.jitter import accelerations
-from napari_superanimal.evaluation.pictures import animal_figures, light, novelty_of
+from napari_superanimal.inference.pictures import animal_figures, light, novelty_of
 from napari_superanimal.poses.sides import check_sides
 
 if TYPE_CHECKING:

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 KEY = "pictures"
 #: Where the proportions of the animals stand that it was trained on.
 PROPORTIONS = "proportions"
+#: Beside the distributions: how many times smaller and larger the training showed them.
+MARGIN = "size_margin"
 
 
 def known_pictures(card: ModelCard, kind: str = "known") -> dict[str, dict[str, float]]:
@@ -28,6 +30,19 @@ def known_pictures(card: ModelCard, kind: str = "known") -> dict[str, dict[str, 
     pictures: Any = card.calibration.get(KEY, {})
     found = pictures.get(kind, {}) if isinstance(pictures, dict) else {}
     return {k: v for k, v in found.items() if isinstance(v, dict) and v}
+
+
+def is_calibrated(card: ModelCard) -> bool:
+    """Whether the model's likelihood was fitted: else it is the network's raw confidence, which promises too much."""
+    return "curve_seen" in card.calibration
+
+
+def size_margin(card: ModelCard) -> float:
+    """Factor by which the detector's training made animals smaller and larger than they are in its pictures."""
+    pictures: Any = card.calibration.get(KEY, {})
+    if isinstance(pictures, dict) and MARGIN in pictures:
+        return float(pictures[MARGIN])
+    return float(card.recipe.get("detector", {}).get("augmentation", {}).get("scale", 1.0))
 
 
 def known_proportions(card: ModelCard, keypoints: Sequence[str]) -> Proportions | None:

@@ -7,7 +7,7 @@ that tell most about where it should be: the knee from the foot, the ear from th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +26,13 @@ ENOUGH = 30
 MOST = 2000
 #: Points that lay a body over the mean one, at least.
 FEWEST = 4
-#: Share of bodies whose pairs count as usual, and how many times farther off a pair must be to be out of proportion.
-USUAL, ROOM = 0.98, 1.25
+#: Share of bodies whose pairs count as usual.
+USUAL = 0.98
+#: Two keypoints are out of proportion that lie this many times farther off on most bodies ...
+ROOM = 1.25
+#: ... and on a single body that many times: a mouse that bends by more than a right angle reaches 1.8, with all of its
+#: points at once and for as long as it does so. Of 28,800 rendered frames none comes to more.
+FAR = 2.0
 #: A keypoint is judged by this many pairs or more, and odd if more than half of them are out of proportion.
 FEWEST_PAIRS = 2
 #: A point this far from where the mean body has it counts half when bodies are laid over each other; the mean body's
@@ -69,10 +74,11 @@ class Proportions:
         """How far off each pair is (..., P), in its limits, of bodies (..., K, 2); NaN where that cannot be told."""
         flat = xy.reshape(-1, *xy.shape[-2:])
         laid = _laid_over(_as_complex(flat), _as_complex(self.mean), self.mirrored)
-        return (_off(laid, self.pairs, self.vectors, self.spread) / self.limit).reshape(*xy.shape[:-2], -1)
+        off = _off(laid, self.pairs, self.vectors, self.spread) / self.limit
+        return off.reshape(*xy.shape[:-2], len(self.pairs))
 
     def odd(self, xy: Floats) -> Floats:
-        """Which keypoints do not fit the others, (..., K): 1 where most pairs of a keypoint are out of proportion.
+        """Which keypoints do not fit the others, (..., K): 1 where most pairs of a keypoint are `FAR` off.
 
         Parameters
         ----------
@@ -89,9 +95,13 @@ class Proportions:
         rows = np.arange(len(self.pairs))
         at[rows, self.pairs[:, 0]] = at[rows, self.pairs[:, 1]] = 1.0
         with np.errstate(invalid="ignore"):
-            wrong = off > ROOM
+            wrong = off > FAR
         count = np.isfinite(off) @ at
         return np.where(count >= FEWEST_PAIRS, wrong @ at > 0.5 * count, np.nan)
+
+    def renamed(self, keypoints: Sequence[str]) -> Proportions:
+        """The same for keypoints of other names, in the same order."""
+        return replace(self, keypoints=tuple(keypoints))
 
     def to_json(self) -> dict[str, Any]:
         """For a card: the mean body by keypoint, and the numbers of each pair."""
@@ -186,6 +196,86 @@ def learn_proportions(
     return Proportions(tuple(keypoints), mirrored, place, pairs, vectors, spread, limit)
 
 
+def agreeing(usual: Proportions, xy: Floats) -> Proportions | None:
+    """What these bodies (N, K, 2) do not contradict: pairs that are out of proportion on most of them are left out.
+
+    None where nothing is left.
+    """
+    off = usual.distances(xy)
+    kept = np.array([not (np.isfinite(c).any() and np.nanmedian(c) > ROOM) for c in off.T])
+    return _some(usual, kept) if kept.any() else None
+
+
+def _some(usual: Proportions, kept: npt.NDArray[np.bool_]) -> Proportions:
+    return replace(
+        usual,
+        pairs=usual.pairs[kept],
+        vectors=usual.vectors[kept],
+        spread=usual.spread[kept],
+        limit=usual.limit[kept],
+    )
+
+
+def joined(one: Proportions, other: Proportions) -> Proportions:
+    """What is usual among the bodies of one or of the other, both counting the same.
+
+    Parameters
+    ----------
+    one, other : Proportions
+        For the same keypoints, in the same order. Where they share fewer than `FEWEST` keypoints, or no pair, they
+        cannot be compared, and `other` alone is returned.
+    """
+    a, b = _as_complex(other.mean), _as_complex(one.mean)
+    both = np.isfinite(a) & np.isfinite(b)
+    if both.sum() < FEWEST:
+        return other
+    move = _move(a[both], b[both], one.mirrored)
+    moved, turned = move.points(a), move.matrix()
+    mean = np.where(both, (moved + b) / 2, np.where(np.isfinite(b), b, moved))
+    theirs = {(int(i), int(j)): n for n, (i, j) in enumerate(one.pairs)}
+    rows: dict[tuple[int, int], tuple[Floats, Floats, float]] = {}
+    for (i, j), n in theirs.items():
+        # a pair that only one of them has says nothing of the other's animals, unless these lack the keypoint
+        if not (np.isfinite(a[i]) and np.isfinite(a[j])):
+            rows[i, j] = one.vectors[n], one.spread[n], float(one.limit[n])
+    for (i, j), v, s, limit in zip(other.pairs, other.vectors, other.spread, other.limit, strict=True):
+        mine = (turned @ v, turned @ s @ turned.T, float(limit))
+        n = theirs.get((int(i), int(j)), -1)
+        if n >= 0:
+            rows[int(i), int(j)] = _either((one.vectors[n], one.spread[n], float(one.limit[n])), mine)
+        elif not (np.isfinite(b[i]) and np.isfinite(b[j])):
+            rows[int(i), int(j)] = mine
+    if not rows:
+        return other
+    pairs = sorted(rows)
+    return Proportions(
+        one.keypoints,
+        one.mirrored,
+        np.stack([mean.real, mean.imag], -1),
+        np.array(pairs, np.int64),
+        np.array([rows[p][0] for p in pairs]),
+        np.array([rows[p][1] for p in pairs]),
+        np.array([rows[p][2] for p in pairs]),
+    )
+
+
+def _either(
+    one: tuple[Floats, Floats, float], other: tuple[Floats, Floats, float]
+) -> tuple[Floats, Floats, float]:
+    """Vector and spread of an even mixture; its limit is such that what is usual in either stays usual."""
+    (v, s, _), (w, t, _) = one, other
+    middle, half = (v + w) / 2, (v - w) / 2
+    spread = (s + t) / 2 + np.outer(half, half)
+    inverse = np.linalg.inv(spread)
+    angle = np.linspace(0, 2 * np.pi, 64, endpoint=False)
+    circle = np.stack([np.cos(angle), np.sin(angle)])
+    limit = 0.0
+    for vector, covariance, reach in (one, other):
+        edge = vector[:, None] + reach * np.linalg.cholesky(covariance) @ circle - middle[:, None]
+        limit = max(limit, float(np.sqrt((edge * (inverse @ edge)).sum(0)).max()))
+    return middle, spread, limit
+
+
 def _as_complex(xy: Floats) -> Complex:
     """Points (..., 2) as complex numbers, NaN where one of both is."""
     z: Complex = xy[..., 0] + 1j * xy[..., 1]
@@ -245,11 +335,36 @@ def _placed(z: Complex, mean: Complex, mirrored: bool) -> Complex:
     both = np.isfinite(laid) & np.isfinite(z)
     out = np.full(z.shape, np.nan, np.complex128)
     for n in np.flatnonzero(both.sum(1) >= 2):
-        at = z[n].conj() if mirrored and _is_mirror(z[n][both[n]], laid[n][both[n]]) else z[n]
-        a, b = at[both[n]], laid[n][both[n]]
-        turn = ((a - a.mean()).conj() * (b - b.mean())).sum() / max((np.abs(a - a.mean()) ** 2).sum(), 1e-12)
-        out[n] = (at - a.mean()) * turn + b.mean()
+        out[n] = _move(z[n][both[n]], laid[n][both[n]], mirrored).points(z[n])
     return out
+
+
+@dataclass(frozen=True)
+class _Move:
+    """Mirrors or not, turns, scales and shifts points of the plane, which are complex numbers."""
+
+    mirror: bool
+    turn: complex
+    origin: complex
+    target: complex
+
+    def points(self, z: Complex) -> Complex:
+        at = z.conj() if self.mirror else z
+        return (at - self.origin) * self.turn + self.target
+
+    def matrix(self) -> Floats:
+        """What it does to vectors, (2, 2)."""
+        turned = np.array([[self.turn.real, -self.turn.imag], [self.turn.imag, self.turn.real]])
+        return turned @ np.diag([1.0, -1.0]) if self.mirror else turned
+
+
+def _move(a: Complex, b: Complex, mirrored: bool) -> _Move:
+    """What lays points a over points b best; a mirror image only where that is allowed and better."""
+    mirror = mirrored and _is_mirror(a, b)
+    at = a.conj() if mirror else a
+    off, target = at - at.mean(), b - b.mean()
+    turn = (off.conj() * target).sum() / max(float((np.abs(off) ** 2).sum()), 1e-12)
+    return _Move(mirror, complex(turn), complex(at.mean()), complex(b.mean()))
 
 
 def _is_mirror(a: Complex, b: Complex) -> bool:

@@ -27,6 +27,7 @@ from napari_superanimal.training.augment import mild, turning
 from napari_superanimal.training.channels import take_over_channels
 from napari_superanimal.training.detector_update import update_detector
 from napari_superanimal.training.head import Head, head_of
+from napari_superanimal.training.knowledge import bodies, inherited, knowledge, relative_errors, tried
 from napari_superanimal.training.loop import LoopConfig, run
 from napari_superanimal.training.modes import MODES
 from napari_superanimal.training.new_channels import learn_new_first
@@ -38,7 +39,7 @@ from napari_superanimal.training.samples import FrameReader, PoseSamples, pick, 
 from napari_superanimal.training.sampling import balanced
 from napari_superanimal.training.task import Task, labelled_part, replay_task, user_task
 from napari_superanimal.training.train import POSE_CHECKPOINT, require_empty
-from napari_superanimal.training.vocabulary import one_sided, others
+from napari_superanimal.training.vocabulary import one_sided, origin, others, restrict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -129,10 +130,9 @@ def finetune(
         task = user_task(poses, model, table, mode, reader)
     samples = balanced(task.samples) if balance else task.samples
     symmetry = symmetry_of(task.channels, task.space, task.canonical)
-    trained, held = (
-        split(samples, validation) if hold_out else (samples, pick(samples, np.empty(0, np.int64)))
-    )
-    human = task.human[np.isin(samples.rows[:, 0], held.rows[:, 0])]
+    away = held_out(samples, validation) if hold_out else np.zeros(len(samples), bool)
+    trained = pick(samples, np.flatnonzero(~away)) if hold_out else samples
+    held, human = pick(samples, np.flatnonzero(away)), task.human[away]
     rehearsal = None
     if task.agrees is not None:
         # only what the old model is sure of, on animals where it is not contradicted by the labels
@@ -141,7 +141,7 @@ def finetune(
         rehearsal = Rehearsal(
             model.pose.eval(),
             [None if k is None else order[k] for k in task.come_from],
-            asked[np.isin(samples.rows[:, 0], trained.rows[:, 0])],
+            asked[~away],
         )
     check = replace(held, xy=np.where(human[..., None], held.xy, np.nan).astype(np.float32))
 
@@ -229,11 +229,15 @@ def finetune(
         **({"replay": task.counts.to_json()} if task.counts else {}),
     }
     metrics: dict[str, Any] = {}
+    aside: dict[str, Any] = {}
     if hold_out:
-        measured = validation_error(head, pose, check, symmetry)
-        metrics = {f"validation {k}": round(v, 4) for k, v in measured.items()}
+        at, _, truth = head.predict(pose, check, symmetry)
+        metrics = {f"validation {k}": round(v, 4) for k, v in _mean_error(check, at, truth).items()}
         metrics |= memory(head, pose, model, task, held, human, symmetry)
-    card = _card(name or out.name, model, task, len(poses), recipe, metrics)
+        # raw confidence says little, so only errors are told
+        aside = tried((), (), relative_errors(check, at, truth))
+    knows = _knows(model, task, table, mode, reader, aside)
+    card = _card(name or out.name, model, task, len(poses), recipe, metrics, knows)
     _save(card, model, pose, detector, out)
     if task.table is not None and distributed.is_main():
         write_table(task.table, out / TABLE_FILE)
@@ -286,8 +290,34 @@ def memory(
     return {"others kept": round(float((near & (confidence >= SURE))[filled].mean()), 4)}
 
 
+def _knows(
+    model: TrainableModel,
+    task: Task,
+    table: ConversionTable | None,
+    mode: str,
+    reader: FrameReader,
+    aside: dict[str, Any],
+) -> dict[str, Any]:
+    """What the new model knows, for its card: the user's animals, and what it has from the starting model."""
+    space = restrict(task.space, task.channels)
+    people = task.labels
+    if task.counts is None:
+        names = origin(task.channels, model.card.keypoints, table)
+    else:
+        people = replace(people, xy=np.where(people.human[..., None], people.xy, np.nan))
+        names = {k: k for k in task.channels}
+    own = knowledge(task.labels, space, model.card.view, reader=reader, of=(people,), aside=aside)
+    return inherited(own, model.card, names, bodies(people), space, features=mode != "scratch")
+
+
 def _card(
-    name: str, model: TrainableModel, task: Task, images: int, recipe: dict[str, Any], metrics: dict[str, Any]
+    name: str,
+    model: TrainableModel,
+    task: Task,
+    images: int,
+    recipe: dict[str, Any],
+    metrics: dict[str, Any],
+    knows: dict[str, Any],
 ) -> ModelCard:
     old = model.card
     summary = f"Fine-tuned ({recipe['mode']}) from {old.name} on {images} labelled images of the user's own."
@@ -316,6 +346,7 @@ def _card(
         flip=old.flip,
         threshold=old.threshold if official else 0.5,
         detector_threshold=old.detector_threshold,
+        calibration=knows,
         metrics=metrics,
         parent=old.name,
         created=datetime.date.today().isoformat(),
@@ -346,12 +377,11 @@ def take_over(network: nn.Module, model: TrainableModel, channels: Sequence[str 
     )
 
 
-def split(samples: PoseSamples, share: float) -> tuple[PoseSamples, PoseSamples]:
-    """Training samples and the last `share` of the images for validation; at least one image each."""
+def held_out(samples: PoseSamples, share: float) -> npt.NDArray[np.bool_]:
+    """(N,) samples for validation: those of the last `share` of the images; at least one image is, one is not."""
     rows = np.unique(samples.rows[:, 0])
     count = min(max(1, round(share * len(rows))), len(rows) - 1)
-    held = np.isin(samples.rows[:, 0], rows[-count:])
-    return pick(samples, np.flatnonzero(~held)), pick(samples, np.flatnonzero(held))
+    return np.isin(samples.rows[:, 0], rows[-count:])
 
 
 def validation_error(
@@ -359,5 +389,11 @@ def validation_error(
 ) -> dict[str, float]:
     """Mean error in pixels of the user's frames on the held-out images."""
     at, _, truth = head.predict(network, held, symmetry)
+    return _mean_error(held, at, truth)
+
+
+def _mean_error(
+    held: PoseSamples, at: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]
+) -> dict[str, float]:
     error = np.linalg.norm(at - truth, axis=-1) * held.pixel[:, None]
     return {"val_error_px": float(np.nanmean(error))} if np.isfinite(error).any() else {}

@@ -21,6 +21,7 @@ from napari_superanimal.poses import Poses, merge
 from napari_superanimal.training.calibration import embedding_statistics, fit, join, summary, try_on
 from napari_superanimal.training.datasets import load_datasets
 from napari_superanimal.training.detector_stage import detector_batches, detector_validator
+from napari_superanimal.training.knowledge import held_out_figures, knowledge
 from napari_superanimal.training.loop import run
 from napari_superanimal.training.pose_stage import pose_batches, pose_validator
 from napari_superanimal.training.rendered import rendered_dataset
@@ -83,12 +84,14 @@ def train(
     training, validation = load_datasets(config, space, data)
     known = known_keypoints(training, space)
     reader: FrameReader = read_image
+    real, rendered = training, []
     for number, each in enumerate(d for d in config.datasets if d.rendered):
         tell(Progress(0, 0, message="rendering pictures"))
         drawn, read_drawn = rendered_dataset(
             each.rendered, known, space, config.pose.loop.seed + number, each.name
         )
         training = _join(training, drawn)
+        rendered.append(drawn)
         reader = _either(frozenset(drawn.images), read_drawn, reader)
     weights = {d.name: d.weight for d in config.datasets}
 
@@ -147,9 +150,18 @@ def train(
         detector = trained
     card = make_card(config, space, channels, training)
     tensors: dict[str, Tensor] = {}
+    figures: dict[str, Any] = {}
     if config.leave_one_out and held is not None:
         tensors, figures = calibrate(config, space, channels, pose, samples, held, scenery, out, tell, token)
-        card = replace(card, calibration=figures, threshold=figures["threshold"])
+        card = replace(card, threshold=figures["threshold"])
+    tell(Progress(0, 0, message="measuring what the model knows"))
+    aside = None
+    if held is not None:
+        order = np.array([space.index(k) for k in channels])
+        symmetry = symmetry_of(channels, space, config.side_canonical)
+        aside = held_out_figures(pose, select(held, order), symmetry, flip=config.flip, calibration=tensors)
+    knows = knowledge(real, space, card.view, reader=read_image, of=(real, *rendered), aside=aside)
+    card = replace(card, calibration={**figures, **knows})
     save_model(card, pose, detector, out, calibration=tensors)
     return out
 

@@ -7,7 +7,14 @@ import json
 import numpy as np
 import pytest
 
-from napari_superanimal.poses.proportions import Proportions, learn_proportions, proportions_of
+from napari_superanimal.poses.proportions import (
+    ROOM,
+    Proportions,
+    agreeing,
+    joined,
+    learn_proportions,
+    proportions_of,
+)
 
 NAMES = ("nose", "neck", "left_knee", "left_paw", "right_knee", "right_paw", "hip", "tail_base")
 SWAP = np.array([0, 1, 4, 5, 2, 3, 6, 7])
@@ -120,3 +127,60 @@ def test_few_points_or_few_bodies_tell_nothing(learned: Proportions) -> None:
     assert np.isnan(learned.odd(xy)).all()
     # all on one spot: no size, but an answer
     assert np.isfinite(learned.odd(np.full((3, 8, 2), 7.0))).any()
+
+
+@pytest.fixture(scope="module")
+def long_legs() -> Proportions:
+    """Of other animals: a long neck, long legs, no tail base labelled; another direction is up."""
+    shape = SIDE.copy()
+    shape[:, 1] *= 1.8
+    xy = bodies(300, seed=6, shape=shape)[..., ::-1].copy()
+    xy[:, NAMES.index("tail_base")] = np.nan
+    found = learn_proportions(xy, NAMES, SWAP, mirrored=True)
+    assert found is not None
+    return found
+
+
+def test_what_is_usual_for_either_is_usual_for_both(learned: Proportions, long_legs: Proportions) -> None:
+    tall = SIDE.copy()
+    tall[:, 1] *= 1.8
+    others, own = bodies(200, seed=7, shape=tall), bodies(200, seed=8)
+    assert np.nanmean(learned.distances(others) > 1) > 0.2, "they do differ"
+    others[:, NAMES.index("tail_base")] = np.nan
+    both = joined(learned, long_legs)
+    for xy in (others, own):
+        assert np.nanmean(both.distances(xy) > 1) < 0.04
+        assert np.nanmean(both.odd(xy)) < 0.01
+    # the tail base is judged as before
+    tail = NAMES.index("tail_base")
+    assert (both.pairs == tail).sum() == (learned.pairs == tail).sum()
+    # what no animal has is still found
+    wrong = exchanged(own, "nose", "tail_base")
+    assert np.nanmedian(both.distances(wrong), axis=0).max() > ROOM
+
+
+def test_bodies_of_other_keypoints_cannot_be_joined(learned: Proportions) -> None:
+    half = bodies(200, seed=9, missing=0.0)
+    half[:, :3] = np.nan
+    rear = learn_proportions(half, NAMES, SWAP, mirrored=True)
+    assert rear is not None
+    front = proportions_of(learned.to_json(), [*NAMES[:5], "", "", ""])
+    assert front is not None
+    assert joined(front.renamed(NAMES), rear) is rear
+
+
+def test_labels_are_right_where_they_contradict(learned: Proportions) -> None:
+    right = bodies(5, seed=10, missing=0.0)
+    same = agreeing(learned, right)
+    assert same is not None
+    assert len(same.pairs) == len(learned.pairs)
+    # who labels the paw and calls it knee, and the knee paw, is not told that they are wrong
+    other = exchanged(right, "left_knee", "left_paw")
+    less = agreeing(learned, other)
+    assert less is not None
+    assert 0 < len(less.pairs) < len(learned.pairs)
+    assert (
+        np.nanmedian(less.distances(exchanged(bodies(200, seed=11), "left_knee", "left_paw")), axis=0).max()
+        < ROOM
+    )
+    assert agreeing(learned, np.empty((0, 8, 2))) is not None

@@ -15,12 +15,20 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.inference.predictor import Predictor
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Progress
 from napari_superanimal.keypoints import ConversionTable, load_space, read_table
+from napari_superanimal.models.known import (
+    KEY,
+    PROPORTIONS,
+    is_calibrated,
+    known_pictures,
+    known_proportions,
+)
 from napari_superanimal.models.load import load_model
 from napari_superanimal.models.networks import PoseNet
 from napari_superanimal.models.zoo import find_model, verify
 from napari_superanimal.poses import Poses, make_poses
+from napari_superanimal.poses.proportions import learn_proportions
 from napari_superanimal.training.anchor import AS_GOOD
-from napari_superanimal.training.finetune import TABLE_FILE, finetune, split, take_over
+from napari_superanimal.training.finetune import TABLE_FILE, finetune, held_out, take_over
 from napari_superanimal.training.modes import MODES
 from napari_superanimal.training.samples import gather_pose_samples
 from napari_superanimal.training.vocabulary import origin, user_space
@@ -117,6 +125,56 @@ def test_every_mode_makes_a_model(
     with pytest.raises(UserError, match="trained model in this folder already") as caught:
         finetune(labels, base, mode=mode, out=out, steps=4)
     assert caught.value.path == out
+
+
+@pytest.fixture(scope="module")
+def told() -> dict[str, object]:
+    """What the card of a model tells that knows rendered mice."""
+    clips = [render_clip(200, (96, 80), seed=seed).truth.xy[::10, 0] for seed in range(5, 9)]
+    known = np.isin(SPACE.keypoints, ("nose", "left_ear", "right_ear", "tail_base"))
+    xy = np.where(known[:, None], np.concatenate(clips), np.nan)
+    usual = learn_proportions(xy, SPACE.keypoints, SPACE.swap, mirrored=False)
+    assert usual is not None
+    levels = {"0.02": 0.01, "0.05": 0.01, "0.5": 0.02, "0.95": 0.03, "0.98": 0.03}
+    pictures = {"animal_share": levels, "brightness": levels, "error_relative": levels}
+    return {KEY: {"known": pictures}, PROPORTIONS: usual.to_json(), "curve_seen": [{"n": 3}]}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_its_card_tells_what_it_knows(
+    labels: Poses,
+    tiny_model: Callable[..., LoadedModel],
+    tmp_path: Path,
+    told: dict[str, object],
+    mode: str,
+) -> None:
+    """Six labelled animals are too few for proportions: the parent's are kept, under the new model's names."""
+    base = tiny_model(calibration=told)
+    out = finetune(
+        labels, base, mode=mode, out=tmp_path / "x", steps=1, table=TABLE, batch_size=2, train_detector=False
+    )
+    card = find_model(out).card
+    assert not is_calibrated(card), "raw confidence is not the parent's likelihood"
+    known = known_pictures(card)
+    assert known["animal_share"]["0.02"] == 0.01, "its detector is the parent's"
+    assert known["animal_share"]["0.98"] > 0.1, "and the user's animals are larger"
+    usual = known_proportions(card, card.keypoints)
+    if mode == "scratch":
+        assert usual is None
+        assert known["brightness"]["0.02"] > 0.1
+        assert "error_relative" not in known
+        return
+    assert known["brightness"]["0.02"] == 0.01
+    assert known["error_relative"]["0.5"] == 0.02
+    assert usual is not None
+    judged = {card.keypoints[k] for k in usual.pairs.ravel()}
+    names = ("nose", "left_ear", "right_ear", "tail_base")
+    own = {v: k for k, v in MINE.items()}
+    assert judged >= set(names if MODES[mode].keeps else (own[n] for n in names))
+    # which is which: the labels lie as the parent says
+    own |= {"belly": "belly"}
+    columns = [labels.keypoints.index(own.get(k, k)) for k in card.keypoints]
+    assert np.nanmedian(usual.distances(labels.xy[:, 0][:, columns])) < 1
 
 
 @pytest.mark.parametrize("keep", [True, False])
@@ -304,9 +362,9 @@ def test_the_last_images_are_held_out(labels: Poses, one_thread: None) -> None:
     )
     assert len(samples) == 6
     for share, count in ((0.2, 1), (0.5, 3), (0.0, 1), (1.0, 5)):
-        trained, held = split(samples, share)
-        assert held.rows[:, 0].tolist() == list(range(6 - count, 6))
-        assert trained.rows[:, 0].tolist() == list(range(6 - count))
+        held = held_out(samples, share)
+        assert samples.rows[held, 0].tolist() == list(range(6 - count, 6))
+        assert samples.rows[~held, 0].tolist() == list(range(6 - count))
 
 
 def user_space_of(labels: Poses) -> object:

@@ -15,6 +15,7 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.inference.predictor import Predictor
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Progress
 from napari_superanimal.keypoints import load_space
+from napari_superanimal.models.known import is_calibrated, known_pictures, known_proportions
 from napari_superanimal.models.load import load_model
 from napari_superanimal.models.zoo import find_model, verify
 from napari_superanimal.poses import make_poses
@@ -91,6 +92,11 @@ def test_a_recipe_makes_a_model_and_a_stop_changes_nothing(data: Path, tmp_path:
     assert str(data) not in str(card.to_json()), "no paths of this machine"
     assert card.threshold == card.calibration["threshold"]
     assert set(card.calibration["leave_one_dataset_out_pck_0.1"]) <= set(LABS)
+    # `check` compares with these; two held-out pictures and six animals are too few for errors and proportions
+    assert is_calibrated(card)
+    assert {"animal_px", "animal_share", "brightness", "contrast"} == set(known_pictures(card))
+    assert 0 < known_pictures(card)["animal_share"]["0.5"] < 1
+    assert known_proportions(card, card.space["keypoints"]) is None
     messages = {p.message for p in told}
     assert {"training the pose network", "training the detector"} <= messages
     assert any("openfield/error_px" in p.values for p in told)
@@ -134,10 +140,15 @@ def test_masking_is_what_keeps_undefined_keypoints_out(data: Path, tmp_path: Pat
 def test_rendered_sets_join_the_real_ones(data: Path, tmp_path: Path) -> None:
     config = read_config(data / "recipe.yaml")
     drawn = [replace(config.datasets[0], name=n, path="", rendered=3, validation="") for n in ("one", "two")]
+    drawn[1] = replace(drawn[1], rendered=60)
     config = replace(config, datasets=(*config.datasets, *drawn), detector=None, leave_one_out=0)
     train(config, data, tmp_path / "out")
     card = find_model(tmp_path / "out").card
     assert [d["name"] for d in card.trained_on] == ["openfield", "oft", "one", "two"]
+    assert not is_calibrated(card), "what it knows is no calibration of its likelihood"
+    usual = known_proportions(card, card.keypoints)
+    assert usual is not None
+    assert np.isfinite(usual.mean).all(), "rendered animals have all five"
     # only keypoints that real pictures label
     assert card.keypoints == ("nose", "left_ear", "right_ear", "tail_base", "head_midpoint")
 
