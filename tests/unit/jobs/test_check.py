@@ -12,7 +12,7 @@ import pytest
 from napari_superanimal.cli import main
 from napari_superanimal.demo.render import render_clip
 from napari_superanimal.errors import UserError
-from napari_superanimal.evaluation.pictures import animal_figures, distribution
+from napari_superanimal.inference.pictures import animal_figures, distribution
 from napari_superanimal.jobs.check import check_video, installed, sample
 from napari_superanimal.jobs.check_advice import Advice, advise, expected_right
 from napari_superanimal.jobs.check_figures import measure
