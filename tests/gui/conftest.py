@@ -49,14 +49,6 @@ def clip_file(clip: Clip, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder for the user's models and trainings."""
-    folder = tmp_path / "home"
-    monkeypatch.setenv(zoo.HOME_VARIABLE, str(folder))
-    return folder
-
-
-@pytest.fixture
 def model(home: Path) -> str:
     """Name of an installed top-view mouse model."""
     if other := os.environ.get(MODEL_VARIABLE):
@@ -64,6 +56,13 @@ def model(home: Path) -> str:
     if zoo.DEFAULT_MODEL not in {ref.card.name for ref in zoo.list_models()}:
         pytest.skip(f"the weights of {zoo.DEFAULT_MODEL} are not in this tree")
     return zoo.DEFAULT_MODEL
+
+
+@pytest.fixture
+def every_chunk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Predicted points are shown with every chunk."""
+    monkeypatch.setattr("napari_superanimal.plugin.workers.SHOW_EVERY_S", 0.0)
+    monkeypatch.setattr("napari_superanimal.plugin.workers.SHOW_GROWTH", 0.0)
 
 
 @pytest.fixture

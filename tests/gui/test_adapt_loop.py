@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QPushButton, QSlider, QWidget
+from qtpy.QtWidgets import QSlider
 
+from forms import click
 from napari_superanimal.models import zoo
 from napari_superanimal.plugin import adaptations
 from napari_superanimal.plugin.live import layers_of
@@ -58,13 +58,6 @@ def viewer(
 
 def dock(viewer: Any, title: str) -> Any:
     return viewer.window.add_plugin_dock_widget("napari-superanimal", title, tabify=True)[1]
-
-
-def click(qtbot: QtBot, widget: QWidget, name: str) -> None:
-    """A real click on the button of that name."""
-    button = widget.findChild(QPushButton, name)
-    assert button.isEnabled(), name
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def adapt(viewer: Any, qtbot: QtBot, model: str) -> Any:
@@ -159,16 +152,16 @@ def test_a_stopped_adaptation_goes_on(
     widget.models.choose(model)
     widget.length.setCurrentIndex(widget.length.findData("Quick try"))
     click(qtbot, widget, "adapt_start")
-    qtbot.waitUntil(lambda: "frames" in widget.bar.text.text(), timeout=SLOW_MS)
+    qtbot.waitUntil(lambda: "frames" in widget.training.bar.text.text(), timeout=SLOW_MS)
     click(qtbot, widget, "adapt_cancel")
     qtbot.waitUntil(lambda: not widget.running, timeout=SLOW_MS)
     assert "Resume" in widget.hint.text()
     (request,) = adaptations.unfinished()
     assert request.model == model
-    assert widget.unfinished_box.isVisible()
+    assert widget.training.unfinished_box.isVisible()
     click(qtbot, widget, "adapt_resume")
     assert widget.running
-    qtbot.waitUntil(lambda: "frames" in widget.bar.text.text(), timeout=SLOW_MS)
+    qtbot.waitUntil(lambda: "frames" in widget.training.bar.text.text(), timeout=SLOW_MS)
     click(qtbot, widget, "adapt_cancel")
     qtbot.waitUntil(lambda: not widget.running, timeout=SLOW_MS)
     click(qtbot, widget, "adapt_discard")

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QLabel, QListWidget, QPushButton, QTableWidget
+from qtpy.QtWidgets import QComboBox, QLabel, QListWidget, QTableWidget
 
+from forms import click
 from napari_superanimal.plugin.conventions import OURS
 from napari_superanimal.plugin.layers import layer_to_poses
 from napari_superanimal.plugin.live import store_of
@@ -32,12 +32,6 @@ BUSY_MS = 300_000
 @pytest.fixture
 def viewer(make_napari_viewer: Callable[..., Any], home: Path) -> Any:
     return make_napari_viewer(show=True)
-
-
-def click(qtbot: QtBot, widget: Any, name: str) -> None:
-    button = widget.findChild(QPushButton, name)
-    assert button.isEnabled(), name
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def test_check_then_predict(viewer: Any, qtbot: QtBot, clip_file: Path, model: str) -> None:

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit, QPushButton, QSpinBox
+from qtpy.QtWidgets import QCheckBox, QComboBox, QLabel, QLineEdit, QSpinBox
 
+from forms import click, errors
 from napari_superanimal.models import zoo
 from napari_superanimal.plugin import runs
 from napari_superanimal.plugin.image_source import ArrayVideo
@@ -87,16 +88,6 @@ def correct(layer: Points, clip: Clip, frames: tuple[int, ...], keypoint: str = 
         layer.events.data(value=data, action="changed", data_indices=(int(row),), vertex_indices=((),))
 
 
-def click(qtbot: QtBot, widget: FinetuneWidget, name: str) -> None:
-    button = widget.findChild(QPushButton, name)
-    assert button.isEnabled(), name
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-
-
-def errors() -> list[str]:
-    return [n.message for n in notification_manager.records if n.severity.value == "error"]
-
-
 def label(widget: FinetuneWidget, name: str) -> str:
     return str(widget.findChild(QLabel, name).text())
 
@@ -107,7 +98,7 @@ def test_an_empty_viewer_says_what_to_do(widget: FinetuneWidget, qtbot: QtBot) -
     click(qtbot, widget, "finetune_start")
     assert len(errors()) == 1
     assert not widget.running
-    assert not widget.unfinished_box.isVisible()
+    assert not widget.training.unfinished_box.isVisible()
 
 
 def test_labels_are_counted(
@@ -240,7 +231,7 @@ def test_cancel_resume_discard(
     qtbot.waitUntil(lambda: not widget.running, timeout=BUSY_MS)
     assert "Resume" in label(widget, "finetune_hint")
     reached = steps[-1]
-    assert widget.unfinished_box.isVisible()
+    assert widget.training.unfinished_box.isVisible()
     assert widget.findChild(QComboBox, "finetune_unfinished").count() == 1
 
     click(qtbot, widget, "finetune_resume")
@@ -248,16 +239,16 @@ def test_cancel_resume_discard(
     assert steps[0] == pytest.approx(reached + 1, abs=1)
     # the process dies: the checkpoint is still there, and the user is told
     notification_manager.records.clear()
-    assert widget._process is not None
-    os.kill(widget._process.pid, signal.SIGKILL)
+    assert widget.training.process is not None
+    os.kill(widget.training.process.pid, signal.SIGKILL)
     qtbot.waitUntil(lambda: not widget.running, timeout=BUSY_MS)
     (message,) = errors()
     assert "Training failed" in message
     assert "\n" not in message
-    assert widget.resume_button.isVisible()
+    assert widget.training.resume_button.isVisible()
 
     click(qtbot, widget, "finetune_discard")
-    assert not widget.unfinished_box.isVisible()
+    assert not widget.training.unfinished_box.isVisible()
     assert runs.unfinished_runs() == []
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QDockWidget, QLabel, QLineEdit, QPushButton, QRadioButton, QSpinBox
+from qtpy.QtWidgets import QComboBox, QDockWidget, QLabel, QLineEdit, QRadioButton, QSpinBox
 
+from forms import click, errors
 from napari_superanimal.plugin.layers import layer_to_poses
 from napari_superanimal.plugin.session import session_of
 from napari_superanimal.plugin.widgets import predict as predict_form
@@ -19,23 +20,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from pytestqt.qtbot import QtBot
-    from qtpy.QtWidgets import QWidget
 
     from napari_superanimal.demo.render import Clip
 
 pytestmark = pytest.mark.gui
 
 BUSY_MS = 300_000
-
-
-def click(qtbot: QtBot, widget: QWidget, name: str) -> None:
-    button = widget.findChild(QPushButton, name)
-    assert button.isEnabled(), name
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-
-
-def errors() -> list[str]:
-    return [n.message for n in notification_manager.records if n.severity.value == "error"]
 
 
 def form(viewer: Any, name: str) -> Any:

@@ -9,8 +9,9 @@ import pytest
 from napari.utils.notifications import notification_manager
 from qtpy.QtCore import QPoint, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QLineEdit, QPushButton, QSpinBox
+from qtpy.QtWidgets import QApplication, QComboBox, QLabel, QLineEdit, QSpinBox
 
+from forms import click, errors
 from napari_superanimal.jobs.merge import merge_files, parse_input
 from napari_superanimal.keypoints import read_table
 
@@ -44,12 +45,6 @@ def widget(viewer: Any, model: str) -> MatchWidget:
     return widget
 
 
-def click(qtbot: QtBot, widget: MatchWidget, name: str) -> None:
-    button = widget.findChild(QPushButton, name)
-    assert button.isEnabled(), name
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
-
-
 def click_canvas(viewer: Any, y: float, x: float, shift: bool = False) -> None:
     """A real click on a position of the data."""
     QApplication.processEvents()
@@ -68,10 +63,6 @@ def on_this_frame(viewer: Any, layer: str, keypoint: str) -> np.ndarray:
     points = viewer.layers[layer]
     here = (points.data[:, 0] == viewer.dims.current_step[0]) & (points.features["keypoint"] == keypoint)
     return points.data[np.flatnonzero(here)[0], 1:]
-
-
-def errors() -> list[str]:
-    return [n.message for n in notification_manager.records if n.severity.value == "error"]
 
 
 def test_from_pictures_to_a_saved_table(

@@ -13,6 +13,7 @@ from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QPushButton
 
+from forms import errors
 from napari_superanimal.plugin.layers import layer_to_poses
 from napari_superanimal.plugin.session import session_of
 from napari_superanimal.plugin.widgets import predict as module
@@ -32,10 +33,7 @@ pytestmark = pytest.mark.gui
 
 
 @pytest.fixture
-def viewer(make_napari_viewer: Callable[..., Any], model: str, monkeypatch: pytest.MonkeyPatch) -> Any:
-    # points are shown with every chunk
-    monkeypatch.setattr("napari_superanimal.plugin.workers.SHOW_EVERY_S", 0.0)
-    monkeypatch.setattr("napari_superanimal.plugin.workers.SHOW_GROWTH", 0.0)
+def viewer(make_napari_viewer: Callable[..., Any], model: str, every_chunk: None) -> Any:
     notification_manager.records.clear()
     return make_napari_viewer(show=True)
 
@@ -70,10 +68,6 @@ def wait_for_points(qtbot: QtBot, viewer: Any) -> None:
 
 def wait_until_done(qtbot: QtBot, widget: PredictWidget) -> None:
     qtbot.waitUntil(lambda: not widget.running, timeout=60_000)
-
-
-def errors() -> list[str]:
-    return [str(n.message) for n in notification_manager.records if n.severity.value == "error"]
 
 
 def test_a_range_can_be_read_and_is_where_one_looks(

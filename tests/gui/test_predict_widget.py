@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from napari.utils.notifications import notification_manager
 from PIL import Image
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QComboBox, QLabel, QProgressBar, QPushButton, QSpinBox
+from qtpy.QtWidgets import QComboBox, QLabel, QProgressBar, QSpinBox
 
+from forms import click, errors
 from napari_superanimal.plugin.layers import layer_to_poses
 from napari_superanimal.plugin.session import session_of
 from napari_superanimal.plugin.widgets import predict as module
@@ -35,13 +35,6 @@ def widget(make_napari_viewer: Callable[..., Any], model: str) -> PredictWidget:
     _, widget = viewer.window.add_plugin_dock_widget("napari-superanimal", "Predict animal poses")
     widget.models.choose(model)
     return widget
-
-
-def click(qtbot: QtBot, widget: PredictWidget, name: str) -> None:
-    """A real click on the button of that name."""
-    button = widget.findChild(QPushButton, name)
-    assert button.isEnabled(), name
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def wait_until_done(qtbot: QtBot, widget: PredictWidget) -> None:
@@ -144,10 +137,8 @@ def test_without_a_detector_there_is_nothing_to_look_less_often(widget: PredictW
 
 
 def test_points_appear_while_it_runs_and_cancel_keeps_them(
-    widget: PredictWidget, qtbot: QtBot, clip_file: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch
+    widget: PredictWidget, qtbot: QtBot, clip_file: Path, clip: Clip, every_chunk: None
 ) -> None:
-    monkeypatch.setattr("napari_superanimal.plugin.workers.SHOW_EVERY_S", 0.0)
-    monkeypatch.setattr("napari_superanimal.plugin.workers.SHOW_GROWTH", 0.0)
     widget.open_video(clip_file)
     click(qtbot, widget, "predict_run")
     qtbot.waitUntil(lambda: len(widget.viewer.layers) > 1, timeout=60_000)
@@ -163,10 +154,8 @@ def test_points_appear_while_it_runs_and_cancel_keeps_them(
 
 
 def test_an_edit_during_the_run_stays(
-    widget: PredictWidget, qtbot: QtBot, clip_file: Path, clip: Clip, monkeypatch: pytest.MonkeyPatch
+    widget: PredictWidget, qtbot: QtBot, clip_file: Path, clip: Clip, every_chunk: None
 ) -> None:
-    monkeypatch.setattr("napari_superanimal.plugin.workers.SHOW_EVERY_S", 0.0)
-    monkeypatch.setattr("napari_superanimal.plugin.workers.SHOW_GROWTH", 0.0)
     widget.open_video(clip_file)
     click(qtbot, widget, "predict_run")
     qtbot.waitUntil(lambda: len(widget.viewer.layers) > 1, timeout=60_000)
@@ -245,10 +234,8 @@ def test_a_folder_of_images_of_different_sizes(
 
 
 def test_removing_the_layer_stops_the_run(
-    widget: PredictWidget, qtbot: QtBot, clip_file: Path, monkeypatch: pytest.MonkeyPatch
+    widget: PredictWidget, qtbot: QtBot, clip_file: Path, every_chunk: None
 ) -> None:
-    monkeypatch.setattr("napari_superanimal.plugin.workers.SHOW_EVERY_S", 0.0)
-    monkeypatch.setattr("napari_superanimal.plugin.workers.SHOW_GROWTH", 0.0)
     widget.open_video(clip_file)
     click(qtbot, widget, "predict_run")
     qtbot.waitUntil(lambda: len(widget.viewer.layers) > 1, timeout=60_000)
@@ -265,11 +252,6 @@ def test_closing_the_dock_stops_the_run(widget: PredictWidget, qtbot: QtBot, cli
     widget.viewer.window.remove_dock_widget(widget)
     assert token.cancelled
     wait_until_done(qtbot, widget)
-
-
-def errors() -> list[str]:
-    """What the user was told went wrong."""
-    return [n.message for n in notification_manager.records if n.severity.value == "error"]
 
 
 def test_damaged_weights_are_one_line(

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from napari_superanimal.keypoints import KeypointSpace
     from napari_superanimal.models.load import LoadedModel
@@ -19,17 +19,6 @@ settings.load_profile("house")
 
 #: Spreads the head's answers over the crop: an untrained head says the same everywhere.
 HEAD_SPREAD = 0.6
-
-
-@pytest.fixture
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: tiny networks gain nothing from more, and other tests keep the cores."""
-    import torch
-
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -113,21 +113,7 @@ def can_resume(folder: Path) -> bool:
 
 def unfinished() -> list[AdaptRequest]:
     """Adaptations that can be resumed, newest first."""
-    if not home().is_dir():
-        return []
-    found = []
-    for entry in sorted(home().iterdir(), key=lambda e: e.stat().st_mtime, reverse=True):
-        if can_resume(entry):
-            try:
-                found.append(AdaptRequest.load(entry))
-            except UserError:
-                continue
-    return found
-
-
-def discard(request: AdaptRequest) -> None:
-    """Delete an unfinished adaptation."""
-    shutil.rmtree(request.folder, ignore_errors=True)
+    return runs.resumable(home(), AdaptRequest, can_resume)
 
 
 def conclude(request: AdaptRequest) -> Finished:

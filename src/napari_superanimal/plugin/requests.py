@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Self, TypeVar
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import write_text
@@ -47,25 +48,29 @@ class PredictRequest:
     detect_every: int | Literal["auto"] = 1
 
 
-class ProcessRequest(Protocol):
-    """What a process that trains needs to know; kept in a folder of its own."""
+@dataclass(frozen=True)
+class RunRequest(ABC):
+    """What a process that trains needs to know; kept in the run's folder so that it can be resumed.
 
-    @property
-    def stop_file(self) -> Path: ...
-
-    @property
-    def log_file(self) -> Path: ...
-
-    def arguments(self, *, resume: bool) -> list[str]: ...
-
-    def save(self) -> None: ...
-
-
-class _InFolder:
-    """Files of a run in its folder."""
+    Attributes
+    ----------
+    name : str
+        Name of the new model.
+    folder : str
+        Folder of the run: the model is in the subfolder `out`, its log and what it may need beside that.
+    """
 
     name: str
     folder: str
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """What the run is called in a list."""
+
+    @abstractmethod
+    def arguments(self, *, resume: bool) -> list[str]:
+        """The command line after ``superanimal``."""
 
     @property
     def out(self) -> Path:
@@ -110,16 +115,15 @@ class _InFolder:
             ) from error
 
 
+Run = TypeVar("Run", bound=RunRequest)
+
+
 @dataclass(frozen=True)
-class AdaptRequest(_InFolder):
-    """One adaptation of the Adapt widget; kept in the run's folder so that it can be resumed.
+class AdaptRequest(RunRequest):
+    """One adaptation of the Adapt widget.
 
     Attributes
     ----------
-    name : str
-        Name of the adapted model.
-    folder : str
-        Folder of the run; the model and its proof are in the subfolder `out`.
     video : str
         File or folder to adapt to.
     model : str
@@ -132,8 +136,6 @@ class AdaptRequest(_InFolder):
         What the user called the video, for messages.
     """
 
-    name: str
-    folder: str
     video: str
     model: str
     steps: int
@@ -141,8 +143,11 @@ class AdaptRequest(_InFolder):
     max_individuals: int = 1
     layer: str = ""
 
+    @property
+    def title(self) -> str:
+        return f"{self.name} (to {self.layer or self.video})"
+
     def arguments(self, *, resume: bool) -> list[str]:
-        """The command line after ``superanimal``."""
         words = ["adapt", self.video, "--model", self.model, "--out", str(self.out)]
         words += ["--steps", str(self.steps), "--frames", str(self.frames)]
         words += ["--max-individuals", str(self.max_individuals)]
@@ -151,15 +156,11 @@ class AdaptRequest(_InFolder):
 
 
 @dataclass(frozen=True)
-class FinetuneRequest(_InFolder):
-    """One training of the Fine-tune widget; kept in the run's folder so that it can be resumed.
+class FinetuneRequest(RunRequest):
+    """One training of the Fine-tune widget.
 
     Attributes
     ----------
-    name : str
-        Name of the new model.
-    folder : str
-        Folder of the run: training data, checkpoints, log.
     dataset : str
         File or folder with the labels, any format that `poses.formats` reads.
     model : str
@@ -177,8 +178,6 @@ class FinetuneRequest(_InFolder):
         Compare all modes instead of making one model.
     """
 
-    name: str
-    folder: str
     dataset: str
     model: str
     mode: str
@@ -188,8 +187,11 @@ class FinetuneRequest(_InFolder):
     absent: bool = False
     compare: bool = False
 
+    @property
+    def title(self) -> str:
+        return f"{self.name} (from {self.labels or self.dataset})"
+
     def arguments(self, *, resume: bool) -> list[str]:
-        """The command line after ``superanimal``."""
         words = ["finetune", self.dataset, "--model", self.model]
         words += ["--compare", "--seeds", "1"] if self.compare else ["--mode", self.mode]
         if self.table:

@@ -6,12 +6,15 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.files import write_text
 from napari_superanimal.models.zoo import list_models, models_home
-from napari_superanimal.plugin.requests import FinetuneRequest
+from napari_superanimal.plugin.requests import REQUEST_FILE, FinetuneRequest, Run, RunRequest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Written when a training's model has been added to the list: nothing is left to resume.
 DONE_FILE = "done"
@@ -72,9 +75,7 @@ def new_run(request: FinetuneRequest) -> None:
 
 def can_resume(folder: Path) -> bool:
     """Whether a training has begun, has a checkpoint and is not finished."""
-    return (
-        (folder / "request.json").is_file() and not (folder / DONE_FILE).exists() and has_checkpoint(folder)
-    )
+    return (folder / REQUEST_FILE).is_file() and not (folder / DONE_FILE).exists() and has_checkpoint(folder)
 
 
 def has_checkpoint(folder: Path) -> bool:
@@ -84,21 +85,25 @@ def has_checkpoint(folder: Path) -> bool:
 
 def unfinished_runs() -> list[FinetuneRequest]:
     """Trainings that can be resumed, newest first."""
-    folder = runs_folder()
+    return resumable(runs_folder(), FinetuneRequest, can_resume)
+
+
+def resumable(folder: Path, kind: type[Run], can_go_on: Callable[[Path], bool]) -> list[Run]:
+    """Runs of a kind among the subfolders that `can_go_on`, newest first."""
     if not folder.is_dir():
         return []
     found = []
     for entry in sorted(folder.iterdir(), key=lambda e: e.stat().st_mtime, reverse=True):
-        if can_resume(entry):
+        if can_go_on(entry):
             try:
-                found.append(FinetuneRequest.load(entry))
+                found.append(kind.load(entry))
             except UserError:
                 continue
     return found
 
 
-def discard_run(request: FinetuneRequest) -> None:
-    """Delete a training's folder with its checkpoints; data sets outside it are not touched."""
+def discard_run(request: RunRequest) -> None:
+    """Delete a run's folder with its checkpoints; data sets outside it are not touched."""
     shutil.rmtree(request.folder, ignore_errors=True)
 
 

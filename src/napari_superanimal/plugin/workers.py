@@ -16,7 +16,7 @@ import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic
 
 import psutil
 from napari.qt.threading import thread_worker
@@ -24,7 +24,7 @@ from qtpy.QtCore import QObject, QProcess, Signal
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, Progress
-from napari_superanimal.plugin.requests import ProcessRequest
+from napari_superanimal.plugin.requests import Run
 from napari_superanimal.plugin.safe_import import import_torch
 from napari_superanimal.plugin.training_data import write_training_set
 
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from napari_superanimal.video import Video
 
 log = logging.getLogger(__name__)
-Request = TypeVar("Request", bound=ProcessRequest)
 
 #: New points are shown after this many seconds at first...
 SHOW_EVERY_S = 1.0
@@ -216,7 +215,7 @@ def write_labels_worker(
             video.close()
 
 
-class TrainingProcess(QObject, Generic[Request]):
+class TrainingProcess(QObject, Generic[Run]):
     """A fine-tuning or adaptation in a process of its own, told about by its own lines of JSON.
 
     Signals are emitted in the GUI thread. Exactly one of `finished`, `cancelled` and `failed` is the last.
@@ -227,7 +226,7 @@ class TrainingProcess(QObject, Generic[Request]):
     cancelled = Signal()
     failed = Signal(str)
 
-    def __init__(self, request: Request, parent: QObject | None = None) -> None:
+    def __init__(self, request: Run, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.request = request
         self._pending = b""

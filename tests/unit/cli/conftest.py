@@ -76,11 +76,3 @@ def tiny(labels: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     code = main(["train", "--config", str(labels.parent / "recipe.yaml"), "--out", str(out)])
     assert code == 0
     return out
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's models folder of this test alone."""
-    folder = tmp_path / "home"
-    monkeypatch.setenv("SUPERANIMAL_HOME", str(folder))
-    return folder

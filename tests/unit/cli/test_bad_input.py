@@ -36,11 +36,10 @@ COCO: dict[str, Any] = {
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def here(tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every command runs in an empty folder with an empty home."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setenv("SUPERANIMAL_HOME", str(tmp_path / "home"))
 
 
 @pytest.fixture

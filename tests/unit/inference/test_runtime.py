@@ -25,7 +25,7 @@ from napari_superanimal.inference.runtime.ready import ready, ready_detector
 from napari_superanimal.inference.runtime.self_test import choose_engine
 from napari_superanimal.models.official.build import build
 from napari_superanimal.models.official.catalogue import find_release
-from napari_superanimal.models.zoo import HOME_VARIABLE, find_model
+from napari_superanimal.models.zoo import find_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,10 +38,9 @@ needs_openvino = pytest.mark.skipif(not has_openvino(), reason="the extra openvi
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None) -> Path:
+def own_cache(home: Path, one_thread: None) -> Path:
     """Converted networks go to a folder of the test."""
-    monkeypatch.setenv(HOME_VARIABLE, str(tmp_path / "home"))
-    return tmp_path / "home" / "cache"
+    return home / "cache"
 
 
 def settled(network: nn.Module, seed: int = 0) -> nn.Module:

@@ -34,10 +34,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(home: Path) -> Path:
     """The user's own models go to a folder of the test."""
-    monkeypatch.setenv("SUPERANIMAL_HOME", str(tmp_path / "home"))
-    return tmp_path / "home" / "models"
+    return home / "models"
 
 
 @pytest.fixture

@@ -54,12 +54,6 @@ def snapshot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SUPERANIMAL_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 def release(name: str):  # type: ignore[no-untyped-def]
     found = find_release(name)
     assert found is not None

@@ -79,12 +79,6 @@ def start() -> OfficialPose:
     return OfficialPose(card, KeypointSpace.from_json(card.space), network)  # type: ignore[arg-type]
 
 
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SUPERANIMAL_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
 @pytest.mark.parametrize("mode", MODES)
 def test_every_mode_makes_a_model_of_the_same_family(
     labels: Poses, start: OfficialPose, home: Path, tmp_path: Path, mode: str

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtWidgets import QApplication, QComboBox, QFormLayout, QHBoxLayout, QLineEdit, QWidget
+from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLineEdit, QWidget
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.models.zoo import find_model
@@ -14,12 +14,11 @@ from napari_superanimal.plugin.image_source import is_video_layer
 from napari_superanimal.plugin.live import file_of
 from napari_superanimal.plugin.requests import AdaptRequest
 from napari_superanimal.plugin.widgets.adapt_outcome import JitterPlot, arms_of, arms_table, verdict_text
+from napari_superanimal.plugin.widgets.background_training import BackgroundTraining
 from napari_superanimal.plugin.widgets.before_after import BeforeAfter
-from napari_superanimal.plugin.widgets.controls import LayerCombo, button, group, hint, spin
+from napari_superanimal.plugin.widgets.controls import LayerCombo, button, choice, group, hint, spin
 from napari_superanimal.plugin.widgets.dock import DockForm
 from napari_superanimal.plugin.widgets.model_card import ModelPicker
-from napari_superanimal.plugin.widgets.progress import RunBar
-from napari_superanimal.plugin.workers import TrainingProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,26 +52,25 @@ class AdaptWidget(DockForm):
         self.viewer = napari_viewer
         self.setObjectName("superanimal_adapt")
         self.finished: Finished | None = None
-        self._process: TrainingProcess[AdaptRequest] | None = None
+        self.training: BackgroundTraining[AdaptRequest] = BackgroundTraining(
+            "adapt", "adaptation", adaptations.unfinished, self
+        )
+        self.hint = self.training.hint
         self.images = LayerCombo(napari_viewer, is_video_layer)
         self.images.setObjectName("adapt_layer")
         self.images.setToolTip("The video to adapt to")
         self.models = ModelPicker("adapt", with_card=False, official=False)
         self.animals = spin("adapt_individuals", 1, 1, "How many animals are in the picture, at most")
         self.animals.setMaximum(100)
-        self.length = QComboBox()
-        self.length.setObjectName("adapt_length")
-        self.length.setToolTip("How long it learns, and from how many frames")
-        for title, (steps, frames) in LENGTHS.items():
-            self.length.addItem(f"{title}: {steps} steps, {frames} frames", title)
+        lengths = {
+            f"{title}: {steps} steps, {frames} frames": title for title, (steps, frames) in LENGTHS.items()
+        }
+        self.length = choice("adapt_length", "How long it learns, and from how many frames", lengths)
         self.length.setCurrentIndex(self.length.findData("Normal"))
         self.name = QLineEdit()
         self.name.setObjectName("adapt_name")
         self.name.setToolTip("What the adapted model is called in the list of models")
         self.start_button = button("Adapt", "adapt_start", "Learn in the background, then prove it")
-        self.bar = RunBar("steps", "adapt")
-        self.bar.button.setToolTip("Stops after this step; the adaptation can be resumed later")
-        self.hint = hint("adapt_hint")
         self.verdict = hint("adapt_verdict")
         self.table = hint("adapt_table")
         self.plot = JitterPlot()
@@ -87,13 +85,17 @@ class AdaptWidget(DockForm):
         self.images.layer_changed.connect(self._layer_changed)
         self.models.changed.connect(self._propose)
         self.start_button.clicked.connect(self.start)
-        self.bar.cancel_clicked.connect(self.cancel)
         self.keep_button.clicked.connect(self.keep)
         self.revert_button.clicked.connect(self.revert)
         self.cleanup.add(self.images.disconnect_viewer)
-        self.cleanup.add(self.cancel)
+        self.cleanup.add(self.training.cancel)
+        self.training.bar.cancel_clicked.connect(self.training.cancel)
+        self.training.began.connect(self._began)
+        self.training.progressed.connect(self._progressed)
+        self.training.finished.connect(self._concluded)
+        self.training.ended.connect(self._ended)
         self._layer_changed()
-        self._show_unfinished()
+        self.training.list_unfinished()
         self._show_outcome()
 
     def _lay_out(self) -> None:
@@ -105,22 +107,6 @@ class AdaptWidget(DockForm):
         fields.addRow("Animals", self.animals)
         fields.addRow("How long", self.length)
         fields.addRow("New model", self.name)
-        self.length.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        unfinished = QWidget()
-        row = QHBoxLayout(unfinished)
-        row.setContentsMargins(0, 0, 0, 0)
-        self.run_list = QComboBox()
-        self.run_list.setObjectName("adapt_unfinished")
-        self.run_list.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        self.run_list.setToolTip("Adaptations that were stopped and can go on")
-        self.resume_button = button("Resume", "adapt_resume", "Go on where this adaptation was stopped")
-        self.discard_button = button("Discard", "adapt_discard", "Delete this unfinished adaptation")
-        self.resume_button.clicked.connect(self.resume)
-        self.discard_button.clicked.connect(self.discard)
-        row.addWidget(self.run_list, 1)
-        row.addWidget(self.resume_button)
-        row.addWidget(self.discard_button)
-        self.unfinished_box = group("Unfinished adaptation", unfinished)
         self.choice = QWidget()
         buttons = QHBoxLayout(self.choice)
         buttons.setContentsMargins(0, 0, 0, 0)
@@ -129,16 +115,16 @@ class AdaptWidget(DockForm):
         self.outcome_box = group("Proof", self.verdict, self.choice, self.compare, self.table, self.plot)
         self.form.addWidget(group("Adapt", how))
         self.form.addWidget(self.start_button)
-        self.form.addWidget(self.bar)
+        self.form.addWidget(self.training.bar)
         self.form.addWidget(self.hint)
         self.form.addWidget(self.outcome_box)
-        self.form.addWidget(self.unfinished_box)
+        self.form.addWidget(self.training.unfinished_box)
         self.form.addStretch(1)
 
     @property
     def running(self) -> bool:
         """Whether a model is being adapted."""
-        return self._process is not None
+        return self.training.running
 
     def start(self) -> None:
         """Adapt the chosen model to the chosen video."""
@@ -160,30 +146,10 @@ class AdaptWidget(DockForm):
         )
         try:
             adaptations.start(request)
-            self._run(request, resume=False)
         except UserError as error:
-            self._fail(str(error))
-
-    def resume(self) -> None:
-        """Go on with the unfinished adaptation that is chosen."""
-        request = self.run_list.currentData()
-        if not self.running and isinstance(request, AdaptRequest):
-            try:
-                self._run(request, resume=True)
-            except UserError as error:
-                self._fail(str(error))
-
-    def discard(self) -> None:
-        """Delete the unfinished adaptation that is chosen."""
-        request = self.run_list.currentData()
-        if not self.running and isinstance(request, AdaptRequest):
-            adaptations.discard(request)
-            self._show_unfinished()
-
-    def cancel(self) -> None:
-        """Stop; what is done so far is kept for resuming."""
-        if self._process is not None:
-            self._process.stop()
+            self.training.fail(str(error))
+        else:
+            self.training.start(request)
 
     def keep(self) -> None:
         """Use the adapted model, whatever the proof says."""
@@ -204,38 +170,23 @@ class AdaptWidget(DockForm):
         self.models.refresh()
         self._show_outcome()
 
-    def _run(self, request: AdaptRequest, *, resume: bool) -> None:
-        process: TrainingProcess[AdaptRequest] = TrainingProcess(request, QApplication.instance())
-        process.progressed.connect(self._progressed)
-        process.finished.connect(self._concluded)
-        process.cancelled.connect(self._cancelled)
-        process.failed.connect(self._fail)
-        self._process = process
+    def _began(self) -> None:
         self.finished = None
         self._show_outcome()
-        self.bar.start("Starting…")
-        self.hint.show()
-        self.hint.setText(
-            "You can go on working meanwhile; closing napari stops the adaptation, resume it later."
-        )
         self._update_buttons()
-        process.start(resume=resume)
 
     def _progressed(self, progress: Progress) -> None:
-        self.bar.unit = "steps" if progress.message.startswith("adapting") else "frames"
-        self.bar.report(progress)
+        self.training.bar.unit = "steps" if progress.message.startswith("adapting") else "frames"
 
-    def _concluded(self) -> None:
-        assert self._process is not None
-        request = self._process.request
+    def _concluded(self, request: AdaptRequest) -> None:
         try:
             self.finished = adaptations.conclude(request)
             self._show_predictions(self.finished)
         except UserError as error:
-            self._fail(str(error))
+            self.training.fail(str(error))
             return
         self.models.refresh(select=request.model)
-        self._end("")
+        self.training.end("")
         self._show_outcome()
         self.scroll_to(self.outcome_box)
         show_info(f"{request.name}: {'kept' if self.finished.kept else 'reverted'}")
@@ -259,22 +210,8 @@ class AdaptWidget(DockForm):
                 return found
         return None
 
-    def _cancelled(self) -> None:
-        self._end("Stopped. <b>Resume</b> goes on from here.")
-
-    def _fail(self, message: str) -> None:
-        show_error(message)
-        self._end(message)
-
-    def _end(self, text: str) -> None:
-        if self._process is not None:
-            self._process.deleteLater()
-        self._process = None
-        self.bar.finish()
-        self.hint.setText(text)
-        self.hint.setVisible(bool(text))
+    def _ended(self) -> None:
         self.name.setModified(False)
-        self._show_unfinished()
         self._propose()
 
     def _show_outcome(self) -> None:
@@ -295,13 +232,6 @@ class AdaptWidget(DockForm):
         # what is not in use is not shown first
         self.compare.slider.setValue(self.compare.slider.maximum() if found.kept else 0)
 
-    def _show_unfinished(self) -> None:
-        found = adaptations.unfinished()
-        self.run_list.clear()
-        for request in found:
-            self.run_list.addItem(f"{request.name} (to {request.layer or request.video})", request)
-        self.unfinished_box.setVisible(bool(found) and not self.running)
-
     def _layer_changed(self) -> None:
         image = self.images.layer
         if not self.running and self.finished is None:
@@ -319,4 +249,3 @@ class AdaptWidget(DockForm):
         image = self.images.layer
         ready = image is not None and file_of(image) is not None and self.models.card is not None
         self.start_button.setEnabled(ready and not self.running)
-        self.unfinished_box.setVisible(self.run_list.count() > 0 and not self.running)

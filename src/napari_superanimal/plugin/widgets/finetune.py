@@ -6,21 +6,15 @@ import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from napari.utils.notifications import show_error, show_info
-from qtpy.QtWidgets import (
-    QApplication,
-    QComboBox,
-    QFormLayout,
-    QHBoxLayout,
-    QLineEdit,
-    QWidget,
-)
+from napari.utils.notifications import show_info
+from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLineEdit, QWidget
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.models import zoo
 from napari_superanimal.plugin import runs
 from napari_superanimal.plugin.requests import FinetuneRequest
-from napari_superanimal.plugin.widgets.controls import button, group, hint, spin
+from napari_superanimal.plugin.widgets.background_training import BackgroundTraining
+from napari_superanimal.plugin.widgets.controls import button, choice, group, hint, spin
 from napari_superanimal.plugin.widgets.dock import DockForm
 from napari_superanimal.plugin.widgets.finetune_outcome import (
     comparison_text,
@@ -31,9 +25,9 @@ from napari_superanimal.plugin.widgets.finetune_outcome import (
 from napari_superanimal.plugin.widgets.labels_source import LabelsSource
 from napari_superanimal.plugin.widgets.live_plot import Curve, LivePlot
 from napari_superanimal.plugin.widgets.model_card import ModelPicker
-from napari_superanimal.plugin.widgets.progress import RunBar, duration
+from napari_superanimal.plugin.widgets.progress import duration
 from napari_superanimal.plugin.widgets.table_field import TableField
-from napari_superanimal.plugin.workers import Failed, TrainingProcess, write_labels_worker
+from napari_superanimal.plugin.workers import Failed, write_labels_worker
 from napari_superanimal.training.modes import MODES
 from napari_superanimal.training.pace import expected_pace
 
@@ -60,7 +54,10 @@ class FinetuneWidget(DockForm):
         super().__init__()
         self.viewer = napari_viewer
         self.setObjectName("superanimal_finetune")
-        self._process: TrainingProcess[FinetuneRequest] | None = None
+        self.training: BackgroundTraining[FinetuneRequest] = BackgroundTraining(
+            "finetune", "training", runs.unfinished_runs, self
+        )
+        self.hint = self.training.hint
         self._token: CancelToken | None = None
         self._speeds = runs.known_speeds()
         self._rate = 0.0
@@ -69,12 +66,8 @@ class FinetuneWidget(DockForm):
         self.cleanup.add(self.source.disconnect_viewer)
         self.cleanup.add(self.cancel)
         self.models = ModelPicker("finetune", with_card=False)
-        self.mode = QComboBox()
-        self.mode.setObjectName("finetune_mode")
-        self.mode.setToolTip("What the new model takes over from the old one")
-        self.mode.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-        for key, mode in MODES.items():
-            self.mode.addItem(mode.title, key)
+        modes = {mode.title: key for key, mode in MODES.items()}
+        self.mode = choice("finetune_mode", "What the new model takes over from the old one", modes)
         self.mode_text = hint("finetune_mode_text")
         self.table = TableField("finetune")
         self.matches = hint("finetune_matches")
@@ -101,8 +94,6 @@ class FinetuneWidget(DockForm):
             "finetune_compare",
             "Train in every way on most of your frames and measure on the rest: what is learned, what is forgotten",
         )
-        self.bar = RunBar("steps", "finetune")
-        self.bar.button.setToolTip("Stops after this step; the training can be resumed later")
         self.plot = LivePlot(
             {
                 "loss": Curve("loss", "#4ea1ff"),
@@ -111,7 +102,6 @@ class FinetuneWidget(DockForm):
             empty="Loss and error on held-back frames are drawn here while the model learns.",
         )
         self.plot.setObjectName("finetune_plot")
-        self.hint = hint("finetune_hint")
         self._lay_out()
 
         self.models.changed.connect(self._describe)
@@ -122,11 +112,15 @@ class FinetuneWidget(DockForm):
         self.compare_button.clicked.connect(self.compare)
         self.table.changed.connect(self._describe)
         self.match_button.clicked.connect(self._open_match)
-        self.bar.cancel_clicked.connect(self.cancel)
+        self.training.bar.cancel_clicked.connect(self.cancel)
+        self.training.began.connect(self._began)
+        self.training.progressed.connect(self._progressed)
+        self.training.finished.connect(self._finished)
+        self.training.ended.connect(self._ended)
         self.source.changed.connect(self._source_changed)
         self._source_changed()
         self._describe()
-        self._show_unfinished()
+        self.training.list_unfinished()
 
     def _lay_out(self) -> None:
         how = QWidget()
@@ -144,34 +138,20 @@ class FinetuneWidget(DockForm):
         fields.addRow("How long", long)
         fields.addRow(self.estimate)
         fields.addRow("New model", self.name)
-        self.unfinished = QWidget()
-        row = QHBoxLayout(self.unfinished)
-        row.setContentsMargins(0, 0, 0, 0)
-        self.run_list = QComboBox()
-        self.run_list.setObjectName("finetune_unfinished")
-        self.run_list.setToolTip("Trainings that were stopped and can go on from their last checkpoint")
-        self.resume_button = button("Resume", "finetune_resume", "Go on where this training was stopped")
-        self.resume_button.clicked.connect(self.resume)
-        self.discard_button = button("Discard", "finetune_discard", "Delete this unfinished training")
-        self.discard_button.clicked.connect(self.discard)
-        row.addWidget(self.run_list, 1)
-        row.addWidget(self.resume_button)
-        row.addWidget(self.discard_button)
-        self.unfinished_box = group("Unfinished training", self.unfinished)
         self.form.addWidget(group("Learn from", self.source))
         self.form.addWidget(group("Training", how))
         self.form.addWidget(self.start_button)
         self.form.addWidget(self.compare_button)
-        self.form.addWidget(self.bar)
+        self.form.addWidget(self.training.bar)
         self.form.addWidget(self.plot)
         self.form.addWidget(self.hint)
-        self.form.addWidget(self.unfinished_box)
+        self.form.addWidget(self.training.unfinished_box)
         self.form.addStretch(1)
 
     @property
     def running(self) -> bool:
         """Whether labels are being written or a model is being trained."""
-        return self._token is not None or self._process is not None
+        return self.training.running
 
     def start(self) -> None:
         """Write the labels out and train on them."""
@@ -204,36 +184,19 @@ class FinetuneWidget(DockForm):
             )
             if self.source.on_disk:
                 runs.new_run(request)
-                self._train(request, resume=False)
+                self.training.start(request)
             else:
                 labels, video = self.source.labels(), self.source.video()
                 runs.new_run(request)
                 self._write_labels(request, labels, video)
         except UserError as error:
-            self._fail(str(error))
-
-    def resume(self) -> None:
-        """Go on with the unfinished training that is chosen."""
-        request = self.run_list.currentData()
-        if not self.running and isinstance(request, FinetuneRequest):
-            try:
-                self._train(request, resume=True)
-            except UserError as error:
-                self._fail(str(error))
-
-    def discard(self) -> None:
-        """Delete the unfinished training that is chosen."""
-        request = self.run_list.currentData()
-        if not self.running and isinstance(request, FinetuneRequest):
-            runs.discard_run(request)
-            self._show_unfinished()
+            self.training.fail(str(error))
 
     def cancel(self) -> None:
         """Stop; a checkpoint is kept."""
         if self._token is not None:
             self._token.cancel()
-        if self._process is not None:
-            self._process.stop()
+        self.training.cancel()
 
     def _write_labels(self, request: FinetuneRequest, labels: object, video: object) -> None:
         from napari_superanimal.jobs.progress import CancelToken
@@ -246,46 +209,31 @@ class FinetuneWidget(DockForm):
             if isinstance(message, Failed):
                 outcome.append(message)
             else:
-                self.bar.report(message)
+                self.training.bar.report(message)
 
         def ended() -> None:
             self._token = None
             if outcome:
-                self._fail(outcome[0].message)
+                self.training.fail(outcome[0].message)
             elif token.cancelled:
                 runs.discard_run(request)
-                self._end("Stopped before the training began.")
+                self.training.end("Stopped before the training began.")
             else:
-                self._train(request, resume=False)
+                self.training.start(request)
 
         worker = write_labels_worker(labels, video, Path(request.folder) / "data", token)
         worker.yielded.connect(received)
         worker.finished.connect(ended)
-        self._begin("Writing the labelled frames…")
+        self.training.begin("Writing the labelled frames…")
         worker.start()
 
-    def _train(self, request: FinetuneRequest, *, resume: bool) -> None:
+    def _began(self) -> None:
         self._rate = 0.0
-        process = TrainingProcess(request, QApplication.instance())
-        process.progressed.connect(self._progressed)
-        process.finished.connect(self._finished)
-        process.cancelled.connect(self._cancelled)
-        process.failed.connect(self._fail)
-        self._process = process
         self.plot.clear()
-        self._begin("Starting…")
-        process.start(resume=resume)
-
-    def _begin(self, message: str) -> None:
-        self.bar.start(message)
-        self.hint.setText(
-            "You can go on working meanwhile; closing napari stops the training, resume it later."
-        )
         self.scroll_to(self.hint)
         self._update_buttons()
 
     def _progressed(self, progress: Progress) -> None:
-        self.bar.report(progress)
         if "step" in progress.values:
             self._rate = progress.rate or self._rate
         for name in self.plot.curves:
@@ -293,9 +241,7 @@ class FinetuneWidget(DockForm):
             if value is not None:
                 self.plot.add(name, float(progress.values.get("step", progress.done)), float(value))
 
-    def _finished(self) -> None:
-        assert self._process is not None
-        request = self._process.request
+    def _finished(self, request: FinetuneRequest) -> None:
         if request.compare:
             self._compared(request)
             return
@@ -303,13 +249,13 @@ class FinetuneWidget(DockForm):
             card = zoo.import_model(request.out).card
             runs.finish_run(request)
         except UserError as error:
-            self._fail(str(error))
+            self.training.fail(str(error))
             return
         if self._rate > 0:
             runs.remember_speed(request.model, self._rate)
             self._speeds = runs.known_speeds()
         self.models.refresh()
-        self._end(
+        self.training.end(
             f"<b>“{request.name}” is ready.</b> {outcome_text(card)} It is in the list of models of Predict now, "
             "with its card. <b>Next:</b> choose it there and predict a video that it has not learned from."
         )
@@ -319,35 +265,16 @@ class FinetuneWidget(DockForm):
         try:
             found = runs.keep_comparison(request)
         except UserError as error:
-            self._fail(str(error))
+            self.training.fail(str(error))
             return
-        self._end(comparison_text(found, Path(request.folder)))
+        self.training.end(comparison_text(found, Path(request.folder)))
         show_info("The ways of training have been compared")
 
-    def _cancelled(self) -> None:
-        assert self._process is not None
-        kept = runs.can_resume(Path(self._process.request.folder))
-        self._end(
-            "Stopped. <b>Resume</b> goes on from here."
-            if kept
-            else "Stopped before there was anything to keep."
-        )
-
-    def _fail(self, message: str) -> None:
-        show_error(message)
-        self._end(message)
-
-    def _end(self, text: str) -> None:
-        if self._process is not None:
-            self._process.deleteLater()
-        self._process = None
-        self._token = None
-        self.bar.finish()
-        self.hint.setText(text)
+    def _ended(self) -> None:
         self.name.setText(runs.free_name(self._proposal()))
-        self._show_unfinished()
         self._update_buttons()
-        self.scroll_to(self.unfinished_box if self.unfinished_box.isVisible() else self.hint)
+        box = self.training.unfinished_box
+        self.scroll_to(box if box.isVisible() else self.hint)
 
     def _proposal(self) -> str:
         return f"{self.source.subject or 'my'}-model"
@@ -435,17 +362,9 @@ class FinetuneWidget(DockForm):
             )
         self.estimate.setText(text)
 
-    def _show_unfinished(self) -> None:
-        found = runs.unfinished_runs()
-        self.run_list.clear()
-        for request in found:
-            self.run_list.addItem(f"{request.name} (from {request.labels or request.dataset})", request)
-        self.unfinished_box.setVisible(bool(found))
-
     def _update_buttons(self) -> None:
         for each in (self.start_button, self.compare_button):
             each.setEnabled(not self.running and self.models.card is not None)
         # corrected predictions have the model's own names
         self.match_button.setVisible(self.source.on_disk)
         self.match_button.setEnabled(bool(self.source.keypoints))
-        self.unfinished_box.setEnabled(not self.running)
