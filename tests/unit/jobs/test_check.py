@@ -219,8 +219,7 @@ def video(clip: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    monkeypatch.setenv("SUPERANIMAL_HOME", str(tmp_path / "home"))
+def shipped(home: Path) -> str:
     if DEFAULT_MODEL not in {ref.card.name for ref in list_models()}:
         pytest.skip(f"the weights of {DEFAULT_MODEL} are not in this tree")
     return DEFAULT_MODEL
