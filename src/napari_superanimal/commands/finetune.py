@@ -205,6 +205,10 @@ def told_of(metrics: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
     if (error := metrics.get("validation val_error_px")) is not None:
         lines.append(f"your keypoints: {error:.2f} px from the labels on held-back images")
     if replay := recipe.get("replay"):
+        if (right := replay.get("right")) is not None:
+            lines.append(
+                f"before: the starting model put {100 * right:.0f} % of the keypoints that you labelled right"
+            )
         lines.append(
             f"memory replay: {replay['pseudo']} keypoints filled in above a likelihood of {replay['threshold']:g}; "
             f"{replay['unmatched']} of {replay['animals']} animals could not be matched and keep their labels only"

@@ -142,6 +142,7 @@ def finetune(
             model.pose.eval(),
             [None if k is None else order[k] for k in task.come_from],
             asked[~away],
+            ~task.human[~away],
         )
     check = replace(held, xy=np.where(human[..., None], held.xy, np.nan).astype(np.float32))
 

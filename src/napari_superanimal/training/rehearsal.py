@@ -9,8 +9,10 @@ network; Li and Hoiem 2017, Learning without forgetting).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from napari_superanimal.inference.decode import decode_keypoints
@@ -19,13 +21,15 @@ from napari_superanimal.models.networks import PoseNet
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     import numpy.typing as npt
     from torch import Tensor, nn
 
 
 #: Weight of squared differences of logits in the loss, and that of offsets (cells) beside them.
 LOGITS, OFFSETS = 0.1, 0.1
+#: Share of what nobody labelled that the old model must be sure of for logits to weigh so much; they weigh
+#: proportionally less below. Who knows little of these animals has little to keep, and would only stand in the way.
+ENOUGH = 0.5
 
 
 @dataclass(frozen=True)
@@ -41,11 +45,21 @@ class Rehearsal:
     asked : (N, K) bool
         Keypoints of the training samples that nobody labelled and the old model is sure of, on animals where it agrees
         with what somebody did label. What it is not sure of, it would teach not to find.
+    unlabelled : (N, K) bool
+        Keypoints that nobody labelled.
     """
 
     teacher: nn.Module
     channels: Sequence[int | None]
     asked: npt.NDArray[np.bool_]
+    unlabelled: npt.NDArray[np.bool_]
+
+    @cached_property
+    def worth(self) -> float:
+        """How much logits weigh, 0..1: the share of what nobody labelled that is asked, relative to `ENOUGH`."""
+        known = np.array([channel is not None for channel in self.channels])
+        missing = int((self.unlabelled & known).sum())
+        return min(1.0, float(self.asked.sum()) / (ENOUGH * missing)) if missing else 0.0
 
     @torch.no_grad()
     def answer(self, images: Tensor, xy: Tensor, asked: Tensor) -> Answer:
@@ -74,7 +88,7 @@ class Rehearsal:
         offsets = xy.new_zeros(n, k, 2, *cells)
         offsets[:, known] = out.offsets.float().view(n, -1, 2, *cells)[:, theirs]
         taken = asked & torch.isfinite(seen).all(-1)
-        return Answer(torch.where(taken[..., None], seen, xy), logits, offsets, taken)
+        return Answer(torch.where(taken[..., None], seen, xy), logits, offsets, taken, self.worth)
 
 
 @dataclass(frozen=True)
@@ -89,12 +103,15 @@ class Answer:
     offsets : (N, K, 2, H, W), cells
     taken : (N, K) bool
         Where it is to be learned.
+    worth : float
+        As `Rehearsal.worth`.
     """
 
     xy: Tensor
     logits: Tensor
     offsets: Tensor
     taken: Tensor
+    worth: float = 1.0
 
     def heat(self, labelled: Tensor) -> Tensor:
         """Target heatmaps (N, K, H, W): those of the labels, and the old model's where its answer is taken."""
@@ -109,4 +126,4 @@ class Answer:
         apart = ((heatmaps.float() - self.logits).square() * learned).mean((-2, -1))
         shift = (offsets.float().view_as(self.offsets) - self.offsets).square().sum(2)
         astray = (shift * self.logits.sigmoid() * learned).sum((-2, -1))
-        return LOGITS * (apart + OFFSETS * astray).sum()
+        return self.worth * LOGITS * (apart + OFFSETS * astray).sum()

@@ -62,6 +62,8 @@ class ReplayCounts:
     threshold : float
     animals, unmatched : int
         Labelled animals, and those of them whose prediction did not agree with the labels.
+    right : float or None
+        Share of the labels of keypoints that the model knows which it puts within `AGREEMENT`; None without any.
     human, pseudo : int
         Keypoints labelled by a person, and filled in by the model.
     without_weight : int
@@ -72,6 +74,7 @@ class ReplayCounts:
     threshold: float
     animals: int
     unmatched: int
+    right: float | None
     human: int
     pseudo: int
     without_weight: int
@@ -157,6 +160,7 @@ def replay_labels(
     pseudo = np.full((len(poses), len(poses.individuals), len(known), 2), np.nan)
     sure = np.full(pseudo.shape[:-1], np.nan)
     matched = np.zeros((len(poses), len(poses.individuals)), bool)
+    apart: list[Floats] = []
     meter = Meter(len(poses))
     for row in range(len(poses)):
         if token is not None and token.cancelled:
@@ -164,9 +168,10 @@ def replay_labels(
         who = animals[rows == row]
         if len(who):
             frame = reader(poses, row)
-            for animal, (seen, agrees) in zip(
+            for animal, (seen, agrees, distances) in zip(
                 who, looks.at(frame, labelled, row, who, vocabulary.space), strict=True
             ):
+                apart.append(distances)
                 side = int(facing(labelled.xy[row, animal], vocabulary.space)) or int(seen.side[0])
                 if canonical:
                     human_xy[row, animal], codes[row, animal] = _near_far(
@@ -206,10 +211,12 @@ def replay_labels(
         skeleton=restrict(vocabulary.space, channels).skeleton,
     )
     here = labels.found.any(-1)
+    shared = np.concatenate([np.empty(0), *apart])
     counts = ReplayCounts(
         threshold=threshold,
         animals=int(here.sum()),
         unmatched=int((here & ~matched).sum()),
+        right=float((shared <= AGREEMENT).mean()) if len(shared) else None,
         human=int(found.sum()),
         pseudo=int(fill.sum()),
         without_weight=int((codes[here] == UNDEFINED).sum()),
@@ -264,8 +271,11 @@ class _Looks:
         row: int,
         who: npt.NDArray[np.int64],
         space: KeypointSpace,
-    ) -> list[tuple[Seen, bool]]:
-        """Per labelled animal what the model sees, and whether that is this animal."""
+    ) -> list[tuple[Seen, bool, Floats]]:
+        """Per labelled animal what the model sees, whether that is this animal, and its distances from the labels.
+
+        Distances are in units of the animal's size, of keypoints that both know.
+        """
         xy = labelled.xy[row, who]
         given = labelled.boxes[row, who]
         boxes = with_boxes(labelled.take([row])).boxes[0, who]
@@ -279,20 +289,18 @@ class _Looks:
             candidates = [*([found[partner[i]]] if detected else []), boxes[i]]
             seen = self.look(frame, np.array(candidates))
             drawn = bool(np.isfinite(given[i]).all())
-            distance = np.array(
-                [
-                    self.distance(seen, j, xy[i], space) / size_of(boxes[i], None if drawn else seen.xy[j])
-                    for j in range(len(candidates))
-                ]
-            )
-            if np.isfinite(distance).any():
-                best = int(np.nanargmin(distance))
-                agrees = bool(distance[best] <= AGREEMENT)
+            distances = [
+                self.distances(seen, j, xy[i], space) / size_of(boxes[i], None if drawn else seen.xy[j])
+                for j in range(len(candidates))
+            ]
+            if len(distances[0]):
+                best = int(np.argmin([np.median(each) for each in distances]))
+                agrees = bool(np.median(distances[best]) <= AGREEMENT)
             else:
                 # no keypoint in common: only a box that somebody drew or the detector found tells
                 best, agrees = 0, detected or drawn
             part = slice(best, best + 1)
-            out.append((Seen(seen.xy[part], seen.likelihood[part], seen.side[part]), agrees))
+            out.append((Seen(seen.xy[part], seen.likelihood[part], seen.side[part]), agrees, distances[best]))
         return out
 
     @torch.inference_mode()
@@ -319,14 +327,13 @@ class _Looks:
         side = facing(xy, self.model.space, np.nan_to_num(sure))
         return Seen(xy[:, self.index], np.nan_to_num(sure[:, self.index]), side)
 
-    def distance(self, seen: Seen, n: int, xy: Floats, space: KeypointSpace) -> float:
-        """Median distance from the labels (K, 2), px; NaN without a shared keypoint."""
+    def distances(self, seen: Seen, n: int, xy: Floats, space: KeypointSpace) -> Floats:
+        """From the labels (K, 2), px, of keypoints that are labelled and seen."""
         if self.model.card.side_canonical:
             codes = np.zeros(len(xy), np.int8)
             xy, _ = _near_far(xy, codes, space, int(facing(xy, space)) or int(seen.side[n]))
         apart = np.linalg.norm(seen.xy[n] - xy[self.index], axis=-1)
-        apart = apart[np.isfinite(apart)]
-        return float(np.median(apart)) if len(apart) else float("nan")
+        return np.asarray(apart[np.isfinite(apart)])
 
 
 def size_of(box: Floats, seen: Floats | None) -> float:

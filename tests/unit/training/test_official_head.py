@@ -248,11 +248,11 @@ def test_a_step_rehearses_what_nobody_labelled() -> None:
     batch = Batch(images, points, codes, asked, torch.ones(2))
     network.train()
     bare = loss(network, batch, None)
-    rehearsed = loss(network, batch, Rehearsal(teacher, [3, 1, None], asked.numpy()))
+    rehearsed = loss(network, batch, Rehearsal(teacher, [3, 1, None], asked.numpy(), asked.numpy()))
     assert torch.isfinite(rehearsed)
     assert not torch.isclose(bare, rehearsed), "the first keypoint has a target now"
     blank = batch._replace(codes=torch.full((2, 3), -1), asked=torch.zeros(2, 3, dtype=torch.bool))
-    assert float(loss(network, blank, Rehearsal(teacher, [3, 1, None], asked.numpy()))) == 0.0
+    assert float(loss(network, blank, Rehearsal(teacher, [3, 1, None], asked.numpy(), asked.numpy()))) == 0.0
 
 
 FRAME = np.random.default_rng(0).integers(0, 256, (300, 400, 3), dtype=np.uint8)

@@ -87,7 +87,7 @@ def test_people_win_and_the_model_fills_in_what_it_is_sure_of(
     assert hand == {"nose": True, "left_ear": False, "right_ear": False, "tail_base": True, "belly": True}
     counts = found.counts
     assert (counts.human, counts.pseudo, counts.without_weight) == (3, 1, 1)
-    assert (counts.animals, counts.unmatched, counts.threshold) == (1, 0, 0.7)
+    assert (counts.animals, counts.unmatched, counts.threshold, counts.right) == (1, 0, 0.7, 1.0)
     assert counts.pseudo_per_keypoint == {"left_ear": 1}
     assert found.space.keypoints == (*MOUSE.keypoints, "belly")
 
@@ -137,6 +137,7 @@ def test_an_animal_that_the_model_misjudges_keeps_its_labels_and_nothing_else(
     words = join_vocabularies(mine.keypoints, MOUSE, TABLE)
     found = replay_labels(mine, tiny_model(detector=False), words, reader=black)
     assert (found.counts.unmatched, found.counts.pseudo, found.counts.human) == (1, 0, 2)
+    assert found.counts.right == 0
     np.testing.assert_array_equal(found.poses.visibility[0, 0], [2, -1, -1, 2])
 
 
@@ -149,7 +150,8 @@ def test_without_a_common_keypoint_a_drawn_box_tells(
     bare = labels(("belly",), [(40, 40)])
     words = join_vocabularies(("belly",), MOUSE, None)
     assert replay_labels(drawn, model, words, reader=black).counts.pseudo == 3
-    assert replay_labels(bare, model, words, reader=black).counts.unmatched == 1
+    unknown = replay_labels(bare, model, words, reader=black).counts
+    assert (unknown.unmatched, unknown.right) == (1, None)
 
 
 SIDE = KeypointSpace(
