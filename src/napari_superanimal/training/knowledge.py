@@ -84,7 +84,7 @@ def bodies(poses: Poses) -> Floats:
     for rows in sources:
         xy = np.where(known[..., None], poses.xy, np.nan)[rows]
         xy = xy[np.isfinite(xy).all(-1).sum(-1) >= FEWEST]  # (M, K, 2): rows and animals together
-        parts.append(xy[np.random.default_rng(0).permutation(len(xy))[: MOST // len(sources)]])
+        parts.append(xy[np.random.default_rng(0).permutation(len(xy))[: max(MOST // len(sources), 1)]])
     return np.concatenate(parts)
 
 
