@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import numpy as np
 
+from napari_superanimal.jobs.progress import duration
 from napari_superanimal.models.known import is_calibrated, known_pictures, outside, size_margin
 
 if TYPE_CHECKING:
@@ -333,19 +334,19 @@ def _adapt_or_label(figures: Mapping[str, Any]) -> tuple[str, str, dict[str, Any
 def _familiarity(card: ModelCard, figures: Mapping[str, Any]) -> list[Advice]:
     like = familiarity(card, figures["novelty"])
     sure = float(figures["likelihood"]["share_sure"])
-    profile = f"{100 * sure:.0f} % of the points are above the model's threshold of {card.threshold:.2f}"
+    profile = f"it is sure of {100 * sure:.0f} % of the points (likelihood of {card.threshold:.2f} or more)"
     if not is_calibrated(card):
         return [
             Advice(
                 "note",
                 "likelihood",
-                f"{profile}; this model's likelihood is not calibrated and promises too much",
+                f"{profile.replace('it', 'the model', 1)}; its likelihood is not calibrated and promises too much",
                 "label",
                 "look at some frames before you trust it",
             )
         ]
     if like is None:
-        return [Advice("note", "likelihood", profile)]
+        return [Advice("note", "likelihood", profile.replace("it", "the model", 1))]
     if like >= 1:
         return [Advice("good", "familiarity", f"the animals look like those the model knows; {profile}")]
     if like > 0.3 or sure >= 0.5:
@@ -376,13 +377,13 @@ def _sides(card: ModelCard, figures: Mapping[str, Any]) -> list[Advice]:
             Advice(
                 level,
                 "sides",
-                f"{' and '.join(parts)} of {steps} steps between neighbouring frames",
+                f"{' and '.join(parts)} of {steps} pairs of neighbouring frames",
                 "smooth",
                 "after predicting, exchange swapped sides back with Clean up (or `superanimal smooth --fix swaps`)",
             )
         )
     elif steps:
-        found.append(Advice("good", "sides", f"left and right keep their places over {steps} steps"))
+        found.append(Advice("good", "sides", f"left and right keep their places in {steps} pairs of neighbouring frames"))
     if told >= 20 and agreement is not None and agreement < 0.8 and "top" in card.view:
         found.append(
             Advice(
@@ -402,12 +403,12 @@ def _steadiness(card: ModelCard, figures: Mapping[str, Any]) -> list[Advice]:
     if jitter is None:
         return []
     error = known_pictures(card).get("error_relative")
-    text = f"keypoints tremble by {100 * jitter:.1f} % of the animal's size (mean of {triplets})"
+    text = f"from frame to frame keypoints tremble by {100 * jitter:.1f} % of the animal's size ({triplets} looked at)"
     smooth = "after predicting, smooth the tracks with Clean up (or `superanimal smooth`)"
     if error is None:
         return [Advice("note", "steadiness", text, "smooth", smooth)]
     usual = NOISE_TO_JITTER * float(error["0.5"])
-    text += f"; errors as on animals it knows would give {100 * usual:.1f} %"
+    text += f"; errors as usual on animals that the model knows would give {100 * usual:.1f} %"
     if jitter <= usual:
         return [Advice("good", "steadiness", text)]
     return [Advice("problem" if jitter > 3 * usual else "note", "steadiness", text, "smooth", smooth)]
@@ -429,12 +430,3 @@ def _speed(figures: Mapping[str, Any]) -> list[Advice]:
             {"step": every},
         )
     ]
-
-
-def duration(seconds: float) -> str:
-    """A length of time as people say it."""
-    if seconds < 90:
-        return f"{max(round(seconds), 1)} s"
-    if seconds < 90 * 60:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"

@@ -74,3 +74,13 @@ class Meter:
         rate = (n1 - n0) / (t1 - t0) if t1 > t0 else 0.0
         eta = (self.total - done) / rate if rate > 0 else float("nan")
         return Progress(done, self.total, rate, eta, message, values)
+
+
+def duration(seconds: float) -> str:
+    """A length of time as people say it."""
+    if seconds < 90:
+        return f"{max(round(seconds), 1)} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min"

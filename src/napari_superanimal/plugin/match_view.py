@@ -71,7 +71,6 @@ class MatchView:
         shown = np.isfinite(result.predictions).all(-1) & (np.nan_to_num(result.likelihood) >= FAINT)
         n, k = np.nonzero(shown)
         self.seen_keypoint = np.array(self._space.keypoints, object)[k]
-        self.seen_animal = n
         self.seen_data = self._points(n, result.predictions[n, k])
         self.size = point_size(result.poses)
 

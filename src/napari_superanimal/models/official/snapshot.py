@@ -19,8 +19,6 @@ from napari_superanimal.errors import UserError
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Suffixes of files with weights.
-SUFFIXES = (".pt", ".pth", ".safetensors")
 #: Names written out per kind of misfit; the rest is counted.
 NAMED = 3
 

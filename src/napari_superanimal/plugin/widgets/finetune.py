@@ -10,6 +10,7 @@ from napari.utils.notifications import show_info
 from qtpy.QtWidgets import QComboBox, QFormLayout, QHBoxLayout, QLineEdit, QWidget
 
 from napari_superanimal.errors import UserError
+from napari_superanimal.jobs.progress import CancelToken, duration
 from napari_superanimal.models import zoo
 from napari_superanimal.plugin import runs
 from napari_superanimal.plugin.requests import FinetuneRequest
@@ -25,7 +26,6 @@ from napari_superanimal.plugin.widgets.finetune_outcome import (
 from napari_superanimal.plugin.widgets.labels_source import LabelsSource
 from napari_superanimal.plugin.widgets.live_plot import Curve, LivePlot
 from napari_superanimal.plugin.widgets.model_card import ModelPicker
-from napari_superanimal.plugin.widgets.progress import duration
 from napari_superanimal.plugin.widgets.table_field import TableField
 from napari_superanimal.plugin.workers import Failed, write_labels_worker
 from napari_superanimal.training.modes import MODES
@@ -34,7 +34,7 @@ from napari_superanimal.training.pace import expected_pace
 if TYPE_CHECKING:
     from napari.viewer import Viewer
 
-    from napari_superanimal.jobs.progress import CancelToken, Progress
+    from napari_superanimal.jobs.progress import Progress
 
 #: What a user may choose from: steps of training.
 LENGTHS = {"Quick try": 200, "Normal": 1000, "Long": 4000, "Other": 0}
@@ -199,8 +199,6 @@ class FinetuneWidget(DockForm):
         self.training.cancel()
 
     def _write_labels(self, request: FinetuneRequest, labels: object, video: object) -> None:
-        from napari_superanimal.jobs.progress import CancelToken
-
         self._token = CancelToken()
         outcome: list[Failed] = []
         token = self._token

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 from superqt import QLabeledDoubleSlider
 
 from napari_superanimal.errors import UserError
-from napari_superanimal.jobs.progress import CancelToken
+from napari_superanimal.jobs.progress import CancelToken, duration
 from napari_superanimal.plugin.image_source import current_frame, frame_count, is_video_layer, open_source
 from napari_superanimal.plugin.live import LivePredictions
 from napari_superanimal.plugin.requests import PredictRequest
@@ -25,7 +25,7 @@ from napari_superanimal.plugin.session import session_of
 from napari_superanimal.plugin.widgets.controls import LayerCombo, button, choice, group, hint, spin
 from napari_superanimal.plugin.widgets.dock import DockForm
 from napari_superanimal.plugin.widgets.model_card import ModelPicker
-from napari_superanimal.plugin.widgets.progress import RunBar, duration
+from napari_superanimal.plugin.widgets.progress import RunBar
 from napari_superanimal.plugin.widgets.smooth import SmoothQuestion
 from napari_superanimal.plugin.workers import Failed, Finished, PredictUpdate, predict_worker
 

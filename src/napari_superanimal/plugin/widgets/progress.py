@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
+from napari_superanimal.jobs.progress import duration
+
 if TYPE_CHECKING:
     from napari_superanimal.jobs.progress import Progress
 
@@ -90,13 +92,3 @@ def speed(rate: float, unit: str) -> str:
     if unit == "frames":
         return f"{rate:.1f} frames per second"
     return f"{rate:.1f} {unit} per second" if rate >= 1 else f"{1 / rate:.1f} s per {unit.rstrip('s')}"
-
-
-def duration(seconds: float) -> str:
-    """A length of time as people say it."""
-    if seconds < 90:
-        return f"{max(round(seconds), 1)} s"
-    if seconds < 90 * 60:
-        return f"{round(seconds / 60)} min"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"{hours} h {minutes} min"
