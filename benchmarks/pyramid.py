@@ -15,10 +15,8 @@ size: how much larger is it than that of the best single scale of the pyramid, w
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import time
-from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,18 +37,19 @@ from animal_sizes import (
 from common import IMAGES, RESULTS, number, table, write_result
 
 from napari_superanimal.inference.build import build_predictor
-from napari_superanimal.inference.frame_predictor import predict_frames
-from napari_superanimal.inference.pyramid import SCALES, PyramidPredictor, survey
+from napari_superanimal.inference.pyramid import SCALES, PyramidPredictor
+from napari_superanimal.inference.remembering import Remembering
+from napari_superanimal.inference.survey import survey
 from napari_superanimal.jobs.scale_choice import FRAMES as SURVEYED
 from napari_superanimal.models.known import known_pictures
 from napari_superanimal.models.zoo import find_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     import numpy.typing as npt
 
-    from napari_superanimal.inference.frame_predictor import Boxes, Frame, FramePredictor, Predictions
+    from napari_superanimal.inference.frame_predictor import Boxes, Frame, FramePredictor
 
 MICE, HORSES = "mouse-topview-mini", "quadruped-sideview-mini"
 AIM = 1.5
@@ -60,50 +59,6 @@ ALONE = tuple(f"{s:g}" for s in SCALES)
 DRAWS = 2000
 #: Pictures per size that tell the time.
 TIMED = 1
-
-
-class Remembering:
-    """A predictor that computes nothing twice: the same windows are looked at again and again below."""
-
-    def __init__(self, inner: FramePredictor, frames: Sequence[Frame]) -> None:
-        self.inner = inner
-        self._known = {id(frame): _key(frame) for frame in frames}
-        self.spare = inner.spare
-        self._boxes: dict[tuple[int, bytes], Boxes] = {}
-        self._points: dict[bytes, Boxes] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or name == "inner":  # copies ask before they have anything
-            raise AttributeError(name)
-        return getattr(self.inner, name)
-
-    def detect(self, frames: Sequence[Frame]) -> Sequence[Boxes]:
-        keys = [(self.spare, self._known.get(id(frame)) or _key(frame)) for frame in frames]
-        new = {key: frame for key, frame in zip(keys, frames, strict=True) if key not in self._boxes}
-        if new:
-            inner = copy.copy(self.inner)
-            inner.spare = self.spare
-            self._boxes.update(zip(new, inner.detect(list(new.values())), strict=True))
-        return [self._boxes[key] for key in keys]
-
-    def pose(self, frames: Sequence[Frame], boxes: npt.NDArray[np.floating]) -> Boxes:
-        pictures = {id(f): self._known.get(id(f)) or _key(f) for f in frames}
-        keys = [
-            pictures[id(f)] + np.asarray(b, np.float64).tobytes() for f, b in zip(frames, boxes, strict=True)
-        ]
-        new = [i for i, key in enumerate(keys) if key not in self._points]
-        if new:
-            xy, sure = self.inner.pose([frames[i] for i in new], boxes[new])
-            self._points.update({keys[i]: (xy[j], sure[j]) for j, i in enumerate(new)})
-        found = [self._points[key] for key in keys]
-        return np.stack([xy for xy, _ in found]), np.stack([sure for _, sure in found])
-
-    def __call__(self, frames: Sequence[Frame]) -> Predictions:
-        return predict_frames(self, frames)
-
-
-def _key(frame: Frame) -> bytes:
-    return np.int64(frame.shape).tobytes() + blake2b(np.ascontiguousarray(frame), digest_size=16).digest()
 
 
 def in_found_boxes(predictor: FramePredictor) -> Callable[[Frame, int], Boxes]:
@@ -179,7 +134,7 @@ def one_size(
 ) -> tuple[dict[str, Any], dict[str, npt.NDArray[np.float64]]]:
     """Every way on the pictures of one kind and size."""
     n = len(part.frames)
-    quick: Any = Remembering(plain, part.frames)
+    quick = Remembering(plain, part.frames)
     rows = np.unique(np.linspace(0, n - 1, min(SURVEYED, n)).round().astype(int))
     found = survey(quick, [part.frames[row] for row in rows], seconds=600)
     row: dict[str, Any] = {

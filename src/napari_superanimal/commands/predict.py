@@ -110,7 +110,8 @@ def add(subparsers: Any) -> None:
         metavar="auto|single|N,...",
         help="for animals much smaller or larger in the picture than the model knows: look at several scales. 2 is "
         "overlapping windows of half the picture, 0.5 the picture made half as large, 1 the whole picture with a "
-        "closer look at what is found. Slower; auto tries scales on some frames and uses what helps, if anything does. "
+        "closer look at what is found. Slower; auto tries all of them on some frames and uses the fastest that see the "
+        "same, the picture as it is if that does. "
         "Default: single, the picture as it is",
     )
     parser.add_argument(

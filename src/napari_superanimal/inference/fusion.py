@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 Floats = npt.NDArray[np.float64]
 
@@ -48,12 +53,15 @@ def merge_boxes(boxes: Floats, weights: Floats, most: int, part: float = PART) -
     return np.array(kept, np.int64)
 
 
-def fuse_keypoints(xy: Floats, sure: Floats, size: Floats) -> tuple[Floats, Floats]:
+def fuse_keypoints(
+    xy: Floats, sure: Floats, size: Floats, weights: Sequence[float] | None = None
+) -> tuple[Floats, Floats]:
     """One set of keypoints from several looks at the same animals.
 
     Per keypoint, the candidate nearest to all others (weighted by likelihood) is the consensus; those within `AGREE`
-    of the animal's size of it are averaged, weighted by likelihood, and the others dropped. The likelihood is the
-    mean over all looks in which a dropped one counts 0: looks that contradict each other make a point doubtful.
+    of the animal's size of it are averaged, weighted by likelihood and `weights`, and the others dropped. The
+    likelihood is the mean over all looks in which a dropped one counts 0: looks that contradict each other make a
+    point doubtful.
 
     Parameters
     ----------
@@ -62,6 +70,8 @@ def fuse_keypoints(xy: Floats, sure: Floats, size: Floats) -> tuple[Floats, Floa
     sure : (S, N, K) 0..1
     size : (N,) px
         Square root of the area of each animal's box.
+    weights : (S,), optional
+        How exact each look is, relative to the others; by default all are the same.
 
     Returns
     -------
@@ -78,7 +88,8 @@ def fuse_keypoints(xy: Floats, sure: Floats, size: Floats) -> tuple[Floats, Floa
     # of candidates equally near to the others, the likelier one
     medoid = np.where(there, cost - 1e-6 * weight, np.inf).argmin(0)
     near = np.take_along_axis(gap, medoid[None, None], 0)[0] <= AGREE
-    share = weight * (near & there)
+    exact = np.ones(len(xy)) if weights is None else np.asarray(weights, np.float64)
+    share = weight * (near & there) * exact[:, None, None]
     total = share.sum(0)
     nothing = total == 0
     mean = (points * share[..., None]).sum(0) / np.where(nothing, 1.0, total)[..., None]

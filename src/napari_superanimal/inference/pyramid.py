@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import copy
-import itertools
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -15,11 +12,11 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.inference.fusion import PART, SAME, covered, fuse_keypoints, merge_boxes
 from napari_superanimal.inference.keyframes import predict_between
 from napari_superanimal.inference.views import OVERLAP, View, view_around, views_at
-from napari_superanimal.models.known import known_pictures
+from napari_superanimal.models.known import known_pictures, size_margin
 from napari_superanimal.poses import box_iou
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from napari_superanimal.inference.frame_predictor import Boxes, Frame, FramePredictor, Predictions
     from napari_superanimal.models.card import ModelCard
@@ -39,10 +36,6 @@ OVERLAPS = 0.3
 #: A box is left out if its keypoints are this much less believable than those of the frame's best; a frame tells
 #: nothing about scales if its best animal is this much less believable than that of the best frame.
 DOUBTFUL = 0.4
-#: Scales suffice if, over frames, their keypoints are this much of as believable as any others'.
-AS_GOOD = 0.98
-#: In a single frame this much is enough: the best of several looks is a little better than each by chance alone.
-ALIKE = 0.95
 #: Views per batch of frames.
 VIEWS = 48
 
@@ -63,8 +56,7 @@ def usual_size(card: ModelCard) -> tuple[float, float]:
     levels = known_pictures(card).get("animal_share")
     if levels is None:
         return USUAL_SHARE, USUAL_SPREAD
-    widened = float(card.recipe.get("detector", {}).get("augmentation", {}).get("scale", 1.0))
-    spread = np.log(float(levels["0.95"]) / float(levels["0.05"])) / 2 + np.log(widened)
+    spread = np.log(float(levels["0.95"]) / float(levels["0.05"])) / 2 + np.log(size_margin(card))
     return float(levels["0.5"]), float(max(spread, 0.3))
 
 
@@ -93,7 +85,7 @@ def check_scales(scales: Sequence[float]) -> tuple[float, ...]:
     return found
 
 
-def _count(scale: float) -> int:
+def views_of(scale: float) -> int:
     """About how many views a scale has."""
     return 1 if scale <= 1 else int(np.ceil(1 + (scale - 1) / (1 - OVERLAP))) ** 2
 
@@ -142,7 +134,7 @@ class PyramidPredictor:
         self.margins = tuple(margins)
         self.usual, self.spread = usual_size(inner.card)
         # as many frames at a time as fill some batches of views
-        per_frame = sum(_count(s) for s in self.scales)
+        per_frame = sum(views_of(s) for s in self.scales)
         self.detect_every = int(getattr(inner, "detect_every", 1))
         fitting = max(1, VIEWS // per_frame)
         self.chunk_frames = inner.chunk_frames if self.detect_every > 1 else min(inner.chunk_frames, fitting)
@@ -181,7 +173,11 @@ class PyramidPredictor:
         if len(looks) == 1:
             return looks[0]
         size = np.sqrt(np.prod(there[:, 2:], axis=-1))
-        return fuse_keypoints(np.stack([xy for xy, _ in looks]), np.stack([sure for _, sure in looks]), size)
+        # what a keypoint is off by grows with the pixels of the crop: these are inverse variances
+        exact = [margin**-2 for margin in self.margins]
+        return fuse_keypoints(
+            np.stack([xy for xy, _ in looks]), np.stack([sure for _, sure in looks]), size, exact
+        )
 
     def __call__(self, frames: Sequence[Frame]) -> Predictions:
         """Boxes, then keypoints, of n frames (H, W, 3) uint8 RGB; they may differ in size."""
@@ -206,7 +202,8 @@ class PyramidPredictor:
         """Boxes of a view in the frame, with their weights."""
         there = np.asarray(boxes, np.float64).reshape(-1, 4)
         sure = np.asarray(scores, np.float64)
-        return view.to_frame(there), sure, sure * self._fit(there, view)
+        # in a frame made smaller, boxes are coarser
+        return view.to_frame(there), sure, sure * self._fit(there, view) * min(view.zoom, 1.0)
 
     def _first_look(self, views: Sequence[Sequence[View]], found: Sequence[Sequence[_Found]]) -> _Found:
         """The best boxes of every scale; what two scales agree on once."""
@@ -274,137 +271,3 @@ def _widened(boxes: npt.NDArray[np.float64], factor: float) -> npt.NDArray[np.fl
     """Boxes (N, 4) made larger around their centres."""
     size = boxes[:, 2:] * factor
     return np.hstack([boxes[:, :2] + (boxes[:, 2:] - size) / 2, size])
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Which scales suit some frames.
-
-    Attributes
-    ----------
-    frames : int
-        Frames looked at.
-    single : float
-        Mean likelihood of the keypoints of the best animal with the plain detector; a frame without one counts 0.
-    by_scale : dict
-        The same for each scale.
-    together : float
-        The same for the best scale of each frame.
-    animal_share : float or None
-        Longer side of the animal relative to that of the picture, where it is most believable; None where none is
-        found.
-    scales : tuple of float
-        What to predict with; empty where the plain detector is as good.
-    """
-
-    frames: int
-    single: float
-    by_scale: dict[float, float]
-    together: float
-    animal_share: float | None
-    scales: tuple[float, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "frames": self.frames,
-            "single": round(self.single, 4),
-            "by_scale": {f"{s:g}": round(v, 4) for s, v in self.by_scale.items()},
-            "together": round(self.together, 4),
-            "animal_share": None if self.animal_share is None else round(self.animal_share, 4),
-            "scales": list(self.scales),
-        }
-
-
-def survey(
-    predictor: FramePredictor,
-    frames: Sequence[Frame],
-    scales: Sequence[float] = SCALES,
-    seconds: float = 30.0,
-) -> Survey:
-    """Try scales on a few frames and choose.
-
-    Nothing is chosen where the plain detector does as well as all scales together; else the fastest scales that do
-    (`choose`), the whole frame among them. No single one may: each loses the animal in other frames.
-
-    Parameters
-    ----------
-    predictor : FramePredictor
-        With a detector.
-    frames : sequence of (H, W, 3) uint8
-    seconds : float
-        Once so much time is spent, no further frame is begun.
-    """
-    began = time.perf_counter()
-    each = {s: PyramidPredictor(predictor, (s,), margins=(1.0,)) for s in check_scales(scales)}
-    judge = next(iter(each.values()))
-    plain: list[tuple[float, float]] = []
-    looks: list[list[tuple[float, float]]] = []
-    for frame in frames:
-        if plain and time.perf_counter() - began > seconds:
-            break
-        plain.append(_best(judge, frame, predictor.detect([frame])[0]))
-        looks.append([_best(judge, frame, pyramid.detect([frame])[0]) for pyramid in each.values()])
-    if not plain:
-        return Survey(0, 0.0, {}, 0.0, None, ())
-    # (frames, plain and scales): likelihood and size
-    belief, size = np.moveaxis(np.array([[a, *b] for a, b in zip(plain, looks, strict=True)]), -1, 0)
-    chosen = choose(belief[:, 0], dict(zip(each, belief[:, 1:].T, strict=True)))
-    best = np.take_along_axis(size, belief.argmax(1)[:, None], 1)[:, 0]
-    return Survey(
-        frames=len(plain),
-        single=float(belief[:, 0].mean()),
-        by_scale={s: float(v) for s, v in zip(each, belief[:, 1:].mean(0), strict=True)},
-        together=float(belief[:, 1:].max(1).mean()),
-        animal_share=float(np.median(best[best > 0])) if (best > 0).any() else None,
-        scales=chosen,
-    )
-
-
-def choose(
-    plain: npt.NDArray[np.float64], by_scale: Mapping[float, npt.NDArray[np.float64]]
-) -> tuple[float, ...]:
-    """The fastest scales that together are as good as all; empty where the plain detector is.
-
-    In every frame, scales are worth what the best of them believes in, since the pyramid takes that one. They suffice
-    if they lose no frames that others find, and on average are not below any one scale: boxes that are a little off
-    cost a little everywhere. Frames without an animal do not count.
-
-    Parameters
-    ----------
-    plain : (F,)
-        Likelihood of the best animal's keypoints with the plain detector; 0 where it finds none.
-    by_scale : dict
-        The same with the detector at each scale.
-    """
-    most = np.maximum(np.max(list(by_scale.values()), axis=0), plain)
-    # frames in which no look finds a believable animal tell nothing
-    telling = (most > 0) & (most >= DOUBTFUL * most.max())
-    if not telling.any():
-        return ()
-    mean = max(float(v[telling].mean()) for v in by_scale.values())
-
-    def suffices(belief: npt.NDArray[np.float64]) -> bool:
-        finds = np.minimum(belief / np.maximum(ALIKE * most, 1e-9), 1.0)[telling].mean() >= AS_GOOD
-        return bool(finds and belief[telling].mean() >= AS_GOOD * mean)
-
-    if suffices(plain):
-        return ()
-    # the whole frame costs one view, and keeps frames in which the animal is larger
-    always = {1.0} & set(by_scale)
-    sets = {
-        tuple(sorted({*some, *always}))
-        for count in range(1, len(by_scale) + 1)
-        for some in itertools.combinations(by_scale, count)
-    }
-    for some in sorted(sets, key=lambda s: (sum(map(_count, s)), len(s), sum(abs(np.log(s))))):
-        if suffices(np.max([by_scale[s] for s in some], axis=0)):
-            return some
-    return tuple(sorted(by_scale))
-
-
-def _best(judge: PyramidPredictor, frame: Frame, found: Boxes) -> tuple[float, float]:
-    """Mean likelihood and relative size of the best animal of a frame; zeros without any."""
-    boxes = np.asarray(found[0], np.float64)[:1]
-    if not len(boxes):
-        return 0.0, 0.0
-    return float(judge.belief([frame], boxes)[0]), float(boxes[0, 2:].max() / max(frame.shape[:2]))

@@ -305,7 +305,8 @@ def _try(
 
 def _survey(predictor: FramePredictor, ref: ModelRef, frames: list[Frame], report: Any) -> dict[str, Any]:
     """Whether the animal is better found at other scales, on some of the frames."""
-    from napari_superanimal.inference.pyramid import scales_to_try, survey
+    from napari_superanimal.inference.pyramid import scales_to_try
+    from napari_superanimal.inference.survey import survey
 
     report(0, f"trying {ref.card.name} at other scales")
     scales = scales_to_try(ref.card)

@@ -65,7 +65,8 @@ def apply_scales(
     UserError
         If the predictor has no detector.
     """
-    from napari_superanimal.inference.pyramid import PyramidPredictor, scales_to_try, survey
+    from napari_superanimal.inference.pyramid import PyramidPredictor, scales_to_try
+    from napari_superanimal.inference.survey import survey
 
     if scales == SINGLE:
         return predictor, {"asked": SINGLE, "used": []}

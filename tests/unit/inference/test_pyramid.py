@@ -144,6 +144,36 @@ def test_one_look_is_kept_as_it_is() -> None:
     assert 0 < AGREE < 1
 
 
+def test_closer_looks_are_more_exact() -> None:
+    xy = np.array([[[[10.0, 20.0]]], [[[13.0, 20.0]]]])
+    sure = np.full((2, 1, 1), 0.8)
+    at, likelihood = fuse_keypoints(xy, sure, np.array([100.0]), (2.0, 1.0))
+    assert at[0, 0] == pytest.approx([11.0, 20.0])
+    assert likelihood[0, 0] == pytest.approx(0.8)
+    assert fuse_keypoints(xy, sure, np.array([100.0]))[0][0, 0] == pytest.approx([11.5, 20.0])
+
+
+def test_a_mouse_that_fills_the_picture_is_as_exact_as_with_the_plain_detector(
+    mice: tuple[list[npt.NDArray[np.uint8]], npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    predictor: FramePredictor,
+) -> None:
+    """Boxes seen in a frame made smaller are coarse: they count less than those that the whole frame shows."""
+    from napari_superanimal.inference.pyramid import SCALES, PyramidPredictor
+
+    known = [predictor.space.index(k) for k in predictor.card.keypoints]
+    errors = []
+    for frame, truth, box in zip(*mice, strict=True):
+        left, top = np.maximum(np.floor(box[:2] - 8).astype(int), 0)
+        right, bottom = np.ceil(box[:2] + box[2:] + 8).astype(int)
+        near = np.ascontiguousarray(frame[top:bottom, left:right])
+        size = float(np.sqrt(np.prod(box[2:])))
+        for way in (predictor, PyramidPredictor(predictor, SCALES)):
+            found = way([near]).xy[0, 0, known] + (left, top)
+            errors.append(np.nanmean(np.linalg.norm(found - truth[known], axis=-1)) / size)
+    plain, pyramid = np.reshape(errors, (-1, 2)).mean(0)
+    assert pyramid < 1.1 * plain
+
+
 def test_a_mouse_lost_in_a_hall_is_found_in_windows(
     mice: tuple[list[npt.NDArray[np.uint8]], npt.NDArray[np.float64], npt.NDArray[np.float64]],
     predictor: FramePredictor,
@@ -164,58 +194,6 @@ def test_a_mouse_lost_in_a_hall_is_found_in_windows(
     assert np.nanmean(error) < 1.5 * np.nanmean(best) + 0.01
 
 
-def test_survey_leaves_usual_animals_alone_and_finds_the_scale_of_small_ones(
-    mice: tuple[list[npt.NDArray[np.uint8]], npt.NDArray[np.float64], npt.NDArray[np.float64]],
-    predictor: FramePredictor,
-) -> None:
-    from napari_superanimal.inference.pyramid import survey
-
-    frames, _, boxes = mice
-    usual = survey(predictor, frames)
-    assert usual.scales == ()
-    assert usual.animal_share == pytest.approx(boxes[:, 2:].max() / 480, rel=0.4)
-    small = survey(predictor, [in_a_hall(f, (900, 300)) for f in frames[:2]])
-    assert max(small.scales) >= 2
-    assert small.animal_share == pytest.approx(boxes[:, 2:].max() / (480 * SCENE), rel=0.4)
-    assert small.by_scale[max(small.scales)] > small.single
-    assert small.to_json()["frames"] == 2
-
-
-SURE, LOST = 0.8, 0.1
-
-
-@pytest.mark.parametrize(
-    ("plain", "by_scale", "chosen"),
-    [
-        # as good as any
-        ([SURE] * 8, {0.5: [0.7] * 8, 1.0: [SURE] * 8, 2.0: [0.81] * 8}, ()),
-        # one lost frame of eight is worth other scales, the fastest that find it
-        ([SURE] * 7 + [LOST], {0.5: [SURE] * 8, 1.0: [SURE] * 7 + [LOST], 4.0: [SURE] * 8}, (0.5, 1.0)),
-        # no scale alone finds the animal everywhere, and the mean would not tell
-        ([LOST] * 8, {0.5: [LOST] * 8, 1.0: [SURE] * 6 + [LOST] * 2, 2.0: [LOST, SURE] * 4}, (1.0, 2.0)),
-        ([LOST] * 8, {0.5: [LOST, *[SURE] * 7], 1.0: [LOST] * 8, 2.0: [SURE, *[LOST] * 7]}, (0.5, 1.0, 2.0)),
-        # a closer look at what the whole frame shows is enough
-        ([0.5] * 8, {0.5: [0.6] * 8, 1.0: [SURE] * 8, 4.0: [0.81] * 8}, (1.0,)),
-        # boxes that are a little off everywhere
-        ([0.77] * 8, {0.5: [0.7] * 8, 1.0: [SURE] * 8, 2.0: [SURE] * 8}, (1.0,)),
-        # without the whole frame among the scales
-        ([LOST] * 8, {2.0: [0.6] * 8, 4.0: [SURE] * 8}, (4.0,)),
-        # frames without an animal, in which windows see ghosts
-        ([*[SURE] * 5, *[0.02] * 3], {1.0: [*[SURE] * 5, *[0.02] * 3], 4.0: [*[SURE] * 5, *[0.2] * 3]}, ()),
-        # nothing anywhere
-        ([0.0] * 8, {0.5: [0.0] * 8, 1.0: [0.0] * 8}, ()),
-        # one frame, a picture
-        ([0.0], {0.25: [0.0], 1.0: [0.5], 2.0: [SURE]}, (1.0, 2.0)),
-    ],
-)
-def test_the_fastest_scales_that_together_lose_no_frame_are_chosen(
-    plain: list[float], by_scale: dict[float, list[float]], chosen: tuple[float, ...]
-) -> None:
-    from napari_superanimal.inference.pyramid import choose
-
-    assert choose(np.array(plain), {s: np.array(v) for s, v in by_scale.items()}) == chosen
-
-
 def test_heavy_detectors_are_not_asked_to_look_into_many_windows() -> None:
     from napari_superanimal.inference.pyramid import SCALES, scales_to_try
     from napari_superanimal.models.zoo import list_models
@@ -225,24 +203,6 @@ def test_heavy_detectors_are_not_asked_to_look_into_many_windows() -> None:
     official = [card for card in cards.values() if card.official]
     assert official
     assert all(scales_to_try(card) == (0.5, 1.0, 2.0) for card in official)
-
-
-@given(st.integers(0, 2**16), st.integers(1, 12))
-def test_what_is_chosen_reaches_what_all_scales_do(seed: int, frames: int) -> None:
-    from napari_superanimal.inference.pyramid import ALIKE, AS_GOOD, DOUBTFUL, choose
-
-    rng = np.random.default_rng(seed)
-    plain = rng.beta(2, 1, frames)
-    by_scale = {s: rng.beta(2, 1, frames) for s in (0.5, 1.0, 2.0)}
-    chosen = choose(plain, by_scale)
-    most = np.maximum(np.max(list(by_scale.values()), axis=0), plain)
-    telling = most >= DOUBTFUL * most.max()
-    reached = (np.max([by_scale[s] for s in chosen], axis=0) if chosen else plain)[telling]
-    most = most[telling]
-    # where the plain detector is the best, all scales together may be what is left
-    if set(chosen) != set(by_scale):
-        assert reached.mean() >= ALIKE * most.mean() - (1 - AS_GOOD) - 1e-9
-    assert not chosen or 1.0 in chosen
 
 
 def test_several_animals_keep_their_number(
