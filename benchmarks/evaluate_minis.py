@@ -38,17 +38,16 @@ RECIPES = Path(__file__).parent / "recipes"
 MODELS = ("mouse-topview-mini", "quadruped-sideview-mini")
 RIGHT_WITHIN = 0.1
 BOXES = ("labels", "detector")
+#: Keypoints that are named of the training pictures.
+LEAST = 3
 
 
 def datasets(
     model: LoadedModel, recipe: Path, data: Path
 ) -> Iterator[tuple[str, str, str, Poses, FrameReader]]:
     """(name, what it is, "validation" or "unseen", labels in the model's space, reader of pictures)."""
-    config = read_config(recipe)
-    _, held = load_datasets(config, model.space, data)
-    sources = np.array(held.sources)
-    for name in dict.fromkeys(held.sources):
-        part = held.take(sources == name)
+    _, held = load_datasets(read_config(recipe), model.space, data)
+    for name, part in by_source(held):
         yield name, "held-out animals or recordings", "validation", part, read_image
     for dataset in UNSEEN.get(model.card.space_name, ()):
         if not (data / dataset.needs).exists():
@@ -56,6 +55,24 @@ def datasets(
             continue
         poses, reader = dataset.load(data, model.space)
         yield dataset.name, dataset.what, "unseen", poses, reader
+
+
+def by_source(poses: Poses) -> Iterator[tuple[str, Poses]]:
+    """Each dataset's part."""
+    sources = np.array(poses.sources)
+    for name in dict.fromkeys(poses.sources):
+        yield name, poses.take(sources == name)
+
+
+def fit(model: LoadedModel, recipe: Path, data: Path) -> dict[str, Any]:
+    """The pictures that it was trained on, in labelled boxes.
+
+    A keypoint that is off even there is labelled now here and now there: what it costs no training can win.
+    """
+    trained, _ = load_datasets(read_config(recipe), model.space, data)
+    return {
+        name: evaluate(model, part, read_image, "labels")[0].to_json() for name, part in by_source(trained)
+    }
 
 
 def evaluate(model: LoadedModel, poses: Poses, reader: FrameReader, boxes: str) -> tuple[Report, float]:
@@ -135,6 +152,7 @@ def evaluate_all(name: str, recipe: Path, data: Path) -> dict[str, Any]:
         for role in ("validation", "unseen")
         if (role, "labels") in reports
     }
+    out["fit"] = fit(model, recipe, data)
     return out
 
 
@@ -230,6 +248,19 @@ def keypoint_rows(result: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     return ["keypoint", *names], rows
 
 
+def fit_table(result: dict[str, Any]) -> str:
+    """What it makes of its own training pictures, and of which keypoints it makes the least."""
+    rows = []
+    for dataset, found in result["fit"].items():
+        share = {k: v["pck"]["0.05"] for k, v in found["per_keypoint"].items()}
+        least = [f"`{k}` {number(share[k])}" for k in sorted(share, key=share.__getitem__)[:LEAST]]
+        pck = found["pck"]
+        rows.append(
+            [dataset, str(found["n_images"]), number(pck["0.05"]), number(pck["0.1"]), ", ".join(least)]
+        )
+    return table(["dataset", "images", "PCK@0.05", "PCK@0.1", "least, PCK@0.05"], rows)
+
+
 def markdown(results: dict[str, Any]) -> str:
     """results/evaluation.md."""
     parts = [
@@ -245,6 +276,12 @@ def markdown(results: dict[str, Any]) -> str:
         ]
         parts += ["", f"## {name}", "", table(header, accuracy_rows(result))]
         parts += ["", "What likelihood is worth (boxes from the detector):", "", trust_table(result)]
+        parts += [
+            "",
+            "The pictures that it was trained on (labelled boxes), for comparison:",
+            "",
+            fit_table(result),
+        ]
         parts += ["", "Per keypoint: PCK@0.1 / mean likelihood (labelled keypoints):", ""]
         parts.append(table(*keypoint_rows(result)))
     return "\n".join(parts) + "\n"

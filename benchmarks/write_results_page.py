@@ -14,7 +14,7 @@ from typing import Any
 
 from check_sections import bodies, check, cleanup
 from common import IMAGES, RESULTS, number, table
-from evaluate_minis import accuracy_rows, keypoint_rows, trust_table
+from evaluate_minis import accuracy_rows, fit_table, keypoint_rows, trust_table
 from finetune_section import official_finetune
 from size_section import animal_sizes
 from speed_sections import official_speed, precision
@@ -71,6 +71,13 @@ def accuracy() -> list[str]:
         out += ["What likelihood is worth, boxes from the detector:", "", trust_table(model), ""]
         if (IMAGES / f"calibration_{name}.png").is_file():
             out += [f"![Calibration of {name}](images/calibration_{name}.png)", ""]
+        out += [
+            "The pictures that it was trained on, labelled boxes. A keypoint that is off even there is labelled now "
+            "here and now there (or hidden and guessed): what it costs, no training can win.",
+            "",
+            fit_table(model),
+            "",
+        ]
         out += ["PCK@0.1 / mean likelihood (labelled keypoints), per keypoint:", ""]
         out += [table(*keypoint_rows(model)), ""]
     return out
