@@ -17,6 +17,7 @@ from napari_superanimal.plugin import adaptations
 from napari_superanimal.plugin.live import layers_of
 from napari_superanimal.plugin.session import session_of
 from napari_superanimal.plugin.widgets import adapt as module
+from napari_superanimal.plugin.widgets.adapt_outcome import FIGURES, MEANING
 from napari_superanimal.video import VideoWriter
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def test_check_predict_adapt_compare_revert(viewer: Any, qtbot: QtBot, model: st
     assert {"zero-shot", "adapted", "median", "kalman"} <= proof["proofs"][0]["arms"].keys()
     assert all(reason.split(":")[0] in widget.verdict.text() for reason in proof["reasons"])
     assert "Kalman smoother" in widget.table.text()
+    assert all(meaning in widget.table.toolTip() for meaning in MEANING.values())
+    assert MEANING.keys() == FIGURES.keys()
     assert len(widget.plot.rows) >= 3
     assert widget.plot.sizeHint().height() > 50
 

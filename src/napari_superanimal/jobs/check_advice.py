@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import numpy as np
 
 from napari_superanimal.jobs.progress import duration
+from napari_superanimal.jobs.scale_choice import SINGLE
 from napari_superanimal.models.known import is_calibrated, known_pictures, outside, size_margin
 
 if TYPE_CHECKING:
@@ -282,12 +283,13 @@ def _size(card: ModelCard, figures: Mapping[str, Any]) -> list[Advice]:
 
 
 def _other_scales(found: Mapping[str, Any], figures: Mapping[str, Any]) -> Advice:
-    """The animal is found better at other scales than in the picture as it is."""
+    """All scales together see something else than the picture as it is."""
     best = found["together"]
     size = f", {100 * found['animal_share']:.0f} % of the picture," if found["animal_share"] else ""
     text = (
-        f"the animal{size} is found better at other scales: mean likelihood {best:.2f} instead of "
-        f"{found['single']:.2f} in {found['frames']} frames"
+        f"the animal{size} is seen better at several scales: in {found['frames']} frames its keypoints lie "
+        f"{100 * found['tried'][SINGLE]:.1f} % of its size elsewhere, other crops alone would move them by "
+        f"{100 * found['limit']:.1f} %; mean likelihood {best:.2f} instead of {found['single']:.2f}"
     )
     lost = found["single"] < 0.8 * best or float(figures["detection"]["share"]) < 0.8
     step = 'look at several scales: "Animal size: small or huge" in Predict, or `superanimal predict --scales auto`'
@@ -334,28 +336,30 @@ def _adapt_or_label(figures: Mapping[str, Any]) -> tuple[str, str, dict[str, Any
 def _familiarity(card: ModelCard, figures: Mapping[str, Any]) -> list[Advice]:
     like = familiarity(card, figures["novelty"])
     sure = float(figures["likelihood"]["share_sure"])
-    profile = f"it is sure of {100 * sure:.0f} % of the points (likelihood of {card.threshold:.2f} or more)"
+    profile = f"sure of {100 * sure:.0f} % of the points (likelihood of {card.threshold:.2f} or more)"
     if not is_calibrated(card):
         return [
             Advice(
                 "note",
                 "likelihood",
-                f"{profile.replace('it', 'the model', 1)}; its likelihood is not calibrated and promises too much",
+                f"the model is {profile}; its likelihood is not calibrated and promises too much",
                 "label",
                 "look at some frames before you trust it",
             )
         ]
     if like is None:
-        return [Advice("note", "likelihood", profile.replace("it", "the model", 1))]
+        return [Advice("note", "likelihood", f"the model is {profile}")]
     if like >= 1:
-        return [Advice("good", "familiarity", f"the animals look like those the model knows; {profile}")]
+        return [
+            Advice("good", "familiarity", f"the animals look like those the model knows; it is {profile}")
+        ]
     if like > 0.3 or sure >= 0.5:
-        return [Advice("note", "familiarity", f"the animals look unfamiliar to the model; {profile}")]
+        return [Advice("note", "familiarity", f"the animals look unfamiliar to the model; it is {profile}")]
     return [
         Advice(
             "problem",
             "familiarity",
-            f"the animals look as strange to the model as data it has never seen; {profile}",
+            f"the animals look as strange to the model as data it has never seen; it is {profile}",
             *_adapt_or_label(figures),
         )
     ]
@@ -383,7 +387,8 @@ def _sides(card: ModelCard, figures: Mapping[str, Any]) -> list[Advice]:
             )
         )
     elif steps:
-        found.append(Advice("good", "sides", f"left and right keep their places in {steps} pairs of neighbouring frames"))
+        text = f"left and right keep their places in {steps} pairs of neighbouring frames"
+        found.append(Advice("good", "sides", text))
     if told >= 20 and agreement is not None and agreement < 0.8 and "top" in card.view:
         found.append(
             Advice(

@@ -13,7 +13,13 @@ from napari_superanimal.plugin import adaptations
 from napari_superanimal.plugin.image_source import is_video_layer
 from napari_superanimal.plugin.live import file_of
 from napari_superanimal.plugin.requests import AdaptRequest
-from napari_superanimal.plugin.widgets.adapt_outcome import JitterPlot, arms_of, arms_table, verdict_text
+from napari_superanimal.plugin.widgets.adapt_outcome import (
+    TABLE_HELP,
+    JitterPlot,
+    arms_of,
+    arms_table,
+    verdict_text,
+)
 from napari_superanimal.plugin.widgets.background_training import BackgroundTraining
 from napari_superanimal.plugin.widgets.before_after import BeforeAfter
 from napari_superanimal.plugin.widgets.controls import LayerCombo, button, choice, group, hint, spin
@@ -73,6 +79,7 @@ class AdaptWidget(DockForm):
         self.start_button = button("Adapt", "adapt_start", "Learn in the background, then prove it")
         self.verdict = hint("adapt_verdict")
         self.table = hint("adapt_table")
+        self.table.setToolTip(TABLE_HELP)
         self.plot = JitterPlot()
         self.compare = BeforeAfter(napari_viewer)
         self.keep_button = button("Keep", "adapt_keep", "Put the adapted model into the list of models")

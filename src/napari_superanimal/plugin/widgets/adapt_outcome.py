@@ -32,6 +32,17 @@ FIGURES = {
     "out_of_proportion": ("misplaced", "{:.0f} %", 100.0),
     "error_px": ("error, px", "{:.2f}", 1.0),
 }
+#: What they mean.
+MEANING = {
+    "jitter_px": "how much points tremble from frame to frame (mean change of speed)",
+    "dropped": "points that are missing, or of which the model is not sure",
+    "size_variation": "how much the outline's size changes from frame to frame",
+    "out_of_proportion": "sure points that lie where no animal has them, judged by the rest of the body",
+    "error_px": "mean distance from your labels",
+}
+TABLE_HELP = "On frames that the model did not learn from<br>" + "<br>".join(
+    f"<b>{FIGURES[f][0].partition(',')[0]}</b>: {words}" for f, words in MEANING.items()
+)
 
 
 def verdict_text(found: Finished) -> str:

@@ -26,7 +26,13 @@ if TYPE_CHECKING:
 PREDICT = "Predict animal poses"
 NO_VIDEO = "<b>Open a video to start:</b> drag a file or a folder of images into the window."
 READY = "Press <b>Check</b>: the models on this computer are tried on about 20 frames. Nothing is changed."
-COLUMNS = ("Model", "Expected right", "Found in", "Frames/s")
+#: Columns of the table, and what they mean.
+COLUMNS = {
+    "Model": "The most promising first",
+    "Expected right": "Keypoints that are expected to lie where they should, within a tenth of the animal's size",
+    "Found in": "Share of the frames looked at in which the model finds an animal",
+    "Frames/s": "Frames that this computer predicts in a second",
+}
 MARKS = {"good": "✓", "note": "•", "problem": "✗"}
 #: How often the window looks where the check stands.
 POLL_MS = 200
@@ -59,7 +65,10 @@ class CheckWidget(DockForm):
         self.table = QTableWidget(0, len(COLUMNS))
         self.table.setObjectName("check_models")
         self.table.setToolTip("The most promising model first; choose one to read about it")
-        self.table.setHorizontalHeaderLabels(list(COLUMNS))
+        for column, (title, meaning) in enumerate(COLUMNS.items()):
+            header = QTableWidgetItem(title)
+            header.setToolTip(meaning)
+            self.table.setHorizontalHeaderItem(column, header)
         self.table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.table.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
