@@ -63,6 +63,7 @@ def test_auto_finds_the_scale_that_check_recommends(
     advice = next(a for a in check_file(video, (MODEL,), device="cpu").best.advice if a.topic == "size")
     assert advice.action == "scales"
     assert "--scales auto" in advice.step
+    assert "of its size elsewhere" in advice.text
     assert max(advice.values["scales"]) >= 2
 
     assert run("predict", video, "--model", MODEL, "--out", tmp_path, "--scales", "auto", "--no-flip") == 0
