@@ -171,6 +171,17 @@ def test_nothing_is_computed_twice(
     asked = len(counting.seen)
     once([dark])
     assert len(counting.seen) > asked
+    # windows of a frame are told apart wherever they are, and found again
+    asked = len(counting.seen)
+    windows = [
+        frame[:200, :200],
+        frame[:200, 8:208],
+        frame[:200, :208],
+        frame[:200, :200],
+        frame[::-1][:200, :200],
+    ]
+    once.detect(windows)
+    assert counting.seen[asked:] == [("detect", 4)]
     # the same boxes twice in one call are one crop
     asked = len(counting.seen)
     xy, _ = once.pose([frame, frame], np.array([[100.0, 100, 80, 60]] * 2))
