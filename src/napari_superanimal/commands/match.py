@@ -20,7 +20,7 @@ use it: it is a CSV `source,keypoint` with the evidence beside, and rejected row
 _EPILOG = """\
 examples:
   superanimal match my-dlc-project --model mouse-topview-mini --out table.csv
-  superanimal finetune my-dlc-project --model mouse-topview-mini --mode naive --table table.csv --out my-model"""
+  superanimal finetune my-dlc-project --model mouse-topview-mini --mode replay --table table.csv --out my-model"""
 
 
 def add(subparsers: Any) -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_superanimal.errors import UserError
 from napari_superanimal.jobs.fetch import ensure_here
 from napari_superanimal.jobs.labels import read_labels
@@ -16,9 +18,11 @@ from napari_superanimal.keypoints import (
     KeypointSpace,
     identity_table,
     load_space,
+    read_table,
     space_from_names,
     table_for,
 )
+from napari_superanimal.models.card import TABLE_FILE
 from napari_superanimal.models.zoo import ModelRef, detector_of, find_model
 from napari_superanimal.poses import Poses, project, with_boxes
 from napari_superanimal.poses.choose import images_matching
@@ -44,7 +48,8 @@ class EvaluateOptions:
     boxes : str
         "detector" or "labels": where the model's boxes come from.
     table : str or None
-        Conversion table of the labels; None finds it out from the names.
+        Conversion table of the labels; None takes the one that fine-tuning wrote beside the model where the names
+        are the same, and else finds it out from the names.
     only : str
         ``match:REGEX`` on image paths or a file of image names; empty takes all images.
     device, batch_size, flip
@@ -118,7 +123,8 @@ def _of_model(
 
     truth = _chosen(read_labels(labels), options.only)
     predictor = _predictor(truth, model, options)
-    table = _table(truth, labels, options.table, predictor.space, say)
+    given = options.table or _learned_names(truth, model, say)
+    table = _table(truth, labels, given, predictor.space, say)
     report = evaluate_model(
         truth,
         table,
@@ -158,8 +164,21 @@ def _chosen(poses: Poses, rule: str) -> Poses:
     return poses.take(keep)
 
 
+def _learned_names(labels: Poses, model: ModelRef, say: Callable[[str], None]) -> Path | None:
+    """The table that fine-tuning wrote beside a model, where it knows all keypoints that are labelled here."""
+    file = model.folder / TABLE_FILE
+    if not file.is_file():
+        return None
+    known = {source for source, _ in read_table(file).rows}
+    labelled = {labels.keypoints[k] for k in np.flatnonzero(labels.found.any((0, 1)))}
+    if not labelled <= known:
+        return None
+    say(f"conversion table that the model was fine-tuned with: {file}")
+    return file
+
+
 def _table(
-    labels: Poses, path: Path, given: str | None, space: KeypointSpace, say: Callable[[str], None]
+    labels: Poses, path: Path, given: str | Path | None, space: KeypointSpace, say: Callable[[str], None]
 ) -> ConversionTable:
     """`table_for` the labels; says which it is, and what it leaves out."""
     table = table_for(labels.keypoints, space, given, path=path)

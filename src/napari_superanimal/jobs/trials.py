@@ -14,11 +14,12 @@ from napari_superanimal.evaluation.run import output_keypoints, predict_images
 from napari_superanimal.inference.build import predictor_of
 from napari_superanimal.keypoints import identity_table, read_table
 from napari_superanimal.keypoints.table import SIDE
+from napari_superanimal.models.card import TABLE_FILE
 from napari_superanimal.models.load import LoadedModel
 from napari_superanimal.models.trainable import TrainableModel, load_trainable
 from napari_superanimal.poses import UNLABELLED, Poses, project, with_boxes
 from napari_superanimal.poses.choose import images_matching
-from napari_superanimal.training.finetune import SURE, TABLE_FILE, finetune
+from napari_superanimal.training.finetune import SURE, finetune
 from napari_superanimal.training.replay import THRESHOLD
 from napari_superanimal.training.task import labelled_part
 from napari_superanimal.training.vocabulary import origin

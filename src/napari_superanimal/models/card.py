@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CARD_FILE = "card.json"
+#: What the names of the labels that a model was fine-tuned on became, where it kept the old names.
+TABLE_FILE = "table.csv"
 POSE_FILE = "pose.safetensors"
 DETECTOR_FILE = "detector.safetensors"
 

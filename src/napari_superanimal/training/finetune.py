@@ -15,7 +15,7 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.inference.pose_pass import Symmetry, symmetry_of
 from napari_superanimal.jobs.progress import CancelToken, Progress, ProgressCallback
 from napari_superanimal.keypoints import write_table
-from napari_superanimal.models.card import ModelCard
+from napari_superanimal.models.card import TABLE_FILE, ModelCard
 from napari_superanimal.models.load import LoadedModel, save_model
 from napari_superanimal.models.networks import DetectorNet, PoseNet, reset_head
 from napari_superanimal.models.official.catalogue import OWN_RELEASE
@@ -51,8 +51,6 @@ if TYPE_CHECKING:
     from napari_superanimal.models.trainable import TrainableModel
     from napari_superanimal.poses import Poses
 
-#: What the user's names became, in the folder of a model that kept the old ones.
-TABLE_FILE = "table.csv"
 #: A keypoint that the starting model was sure of is kept if the new model finds it with this confidence ...
 SURE = 0.5
 #: ... within this distance, in units of the animal's size.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -137,6 +138,34 @@ def test_unknown_names_need_a_table(
     assert set(report["per_keypoint"]) == {"nose", "tail_base"}
     whole = evaluate(tmp_path, "--labels", labels, "--model", tiny, "--boxes", "labels")
     assert report["per_keypoint"]["nose"]["n"] == whole["per_keypoint"]["nose"]["n"]
+
+
+def test_the_names_that_a_model_was_fine_tuned_with(
+    labels: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mine = shutil.copytree(tiny, tmp_path / "mine")
+    (mine / "table.csv").write_text("source,keypoint\nSchnauze,nose\nSchwanz,tail_base\n", encoding="utf-8")
+    strange = rename(labels, tmp_path / "strange.json", {"nose": "Schnauze", "tail_base": "Schwanz"})
+    words = ("--labels", str(strange), "--model", str(mine), "--boxes", "labels")
+    assert main(["evaluate", *words]) == 2, "the labels have keypoints beside those two: another data set"
+    own = drop(strange, {"Schnauze", "Schwanz"})
+    report = evaluate(tmp_path, "--labels", own, *words[2:])
+    assert set(report["per_keypoint"]) == {"nose", "tail_base"}
+    assert "fine-tuned with" in capsys.readouterr().err
+    assert evaluate(tmp_path, "--labels", labels, *words[2:])["per_keypoint"]["nose"]["n"] == 24
+
+
+def drop(file: Path, keep: set[str]) -> Path:
+    """The same labels without those of other keypoints."""
+    data = json.loads(file.read_text(encoding="utf-8"))
+    names = data["categories"][0]["keypoints"]
+    for animal in data["annotations"]:
+        triples = np.array(animal["keypoints"]).reshape(-1, 3)
+        triples[[name not in keep for name in names]] = 0
+        animal["keypoints"] = triples.ravel().tolist()
+    target = file.with_name("own.json")
+    target.write_text(json.dumps(data), encoding="utf-8")
+    return target
 
 
 def test_a_data_set_without_its_images(

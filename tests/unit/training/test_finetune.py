@@ -15,6 +15,7 @@ from napari_superanimal.errors import UserError
 from napari_superanimal.inference.predictor import Predictor
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Progress
 from napari_superanimal.keypoints import ConversionTable, load_space, read_table
+from napari_superanimal.models.card import TABLE_FILE
 from napari_superanimal.models.known import (
     KEY,
     PROPORTIONS,
@@ -28,7 +29,7 @@ from napari_superanimal.models.zoo import find_model, verify
 from napari_superanimal.poses import Poses, make_poses
 from napari_superanimal.poses.proportions import learn_proportions
 from napari_superanimal.training.anchor import AS_GOOD
-from napari_superanimal.training.finetune import TABLE_FILE, finetune, held_out, take_over
+from napari_superanimal.training.finetune import finetune, held_out, take_over
 from napari_superanimal.training.modes import MODES
 from napari_superanimal.training.samples import gather_pose_samples
 from napari_superanimal.training.vocabulary import origin, user_space
