@@ -203,12 +203,12 @@ def told_of(metrics: dict[str, Any], recipe: dict[str, Any]) -> list[str]:
     """What became of the labels and of the other keypoints, a line each."""
     lines = []
     if (error := metrics.get("validation val_error_px")) is not None:
-        lines.append(f"your keypoints: {error:.2f} px from the labels on held-back images")
+        line = f"your keypoints: {error:.2f} px from the labels on held-back images"
+        if (start := metrics.get("validation start_error_px")) is not None:
+            now = metrics["validation known_error_px"]
+            line += f"; those that the starting model knew: {start:.2f} px before, {now:.2f} px now"
+        lines.append(line)
     if replay := recipe.get("replay"):
-        if (right := replay.get("right")) is not None:
-            lines.append(
-                f"before: the starting model put {100 * right:.0f} % of the keypoints that you labelled right"
-            )
         lines.append(
             f"memory replay: {replay['pseudo']} keypoints filled in above a likelihood of {replay['threshold']:g}; "
             f"{replay['unmatched']} of {replay['animals']} animals could not be matched and keep their labels only"

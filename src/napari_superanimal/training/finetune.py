@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from napari_superanimal.models.trainable import TrainableModel
     from napari_superanimal.poses import Poses
 
+ALL = slice(None)
 #: A keypoint that the starting model was sure of is kept if the new model finds it with this confidence ...
 SURE = 0.5
 #: ... within this distance, in units of the animal's size.
@@ -150,6 +151,8 @@ def finetune(
     if mode != "scratch":
         take_over(network, model, task.come_from)
     start = {k: v.clone() for k, v in network.state_dict().items()}
+    known = np.array([k is not None for k in task.come_from])
+    before = _mean_error(check, *head.predict(network, check, symmetry)[::2], known) if hold_out else None
     augmentation = mild(
         model.card.view,
         # near and far stay what they are in a mirror
@@ -231,7 +234,12 @@ def finetune(
     aside: dict[str, Any] = {}
     if hold_out:
         at, _, truth = head.predict(pose, check, symmetry)
-        metrics = {f"validation {k}": round(v, 4) for k, v in _mean_error(check, at, truth).items()}
+        errors = {
+            "val_error_px": _mean_error(check, at, truth),
+            "start_error_px": before,
+            "known_error_px": _mean_error(check, at, truth, known),
+        }
+        metrics = {f"validation {k}": round(v, 4) for k, v in errors.items() if v is not None}
         metrics |= memory(head, pose, model, task, held, human, symmetry)
         # raw confidence says little, so only errors are told
         aside = tried((), (), relative_errors(check, at, truth))
@@ -388,11 +396,16 @@ def validation_error(
 ) -> dict[str, float]:
     """Mean error in pixels of the user's frames on the held-out images."""
     at, _, truth = head.predict(network, held, symmetry)
-    return _mean_error(held, at, truth)
+    error = _mean_error(held, at, truth)
+    return {} if error is None else {"val_error_px": error}
 
 
 def _mean_error(
-    held: PoseSamples, at: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]
-) -> dict[str, float]:
-    error = np.linalg.norm(at - truth, axis=-1) * held.pixel[:, None]
-    return {"val_error_px": float(np.nanmean(error))} if np.isfinite(error).any() else {}
+    held: PoseSamples,
+    at: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.float32],
+    channels: npt.NDArray[np.bool_] | slice = ALL,
+) -> float | None:
+    """In pixels of the user's frames, of some channels; None where nothing is labelled."""
+    error = (np.linalg.norm(at - truth, axis=-1) * held.pixel[:, None])[:, channels]
+    return float(np.nanmean(error)) if np.isfinite(error).any() else None

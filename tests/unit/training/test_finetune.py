@@ -106,6 +106,9 @@ def test_every_mode_makes_a_model(
     assert card.recipe["mode"] == mode
     assert card.context == 1.3
     assert card.metrics["validation val_error_px"] > 0
+    # before and after, of what the starting model knew
+    knew = {f"validation {k}_error_px" for k in ("start", "known")}
+    assert (knew <= set(card.metrics)) == (mode in ("replay", "naive"))
     steps = [p.values for p in told if "step" in p.values]
     assert [v["step"] for v in steps] == [1, 2, 3, 4]
     assert all(np.isfinite(v["loss"]) for v in steps)

@@ -23,6 +23,10 @@ def outcome_text(card: ModelCard) -> str:
     error = card.metrics.get("validation val_error_px")
     if isinstance(error, int | float):
         parts.append(f"Your keypoints: {error:.1f} px from your labels on held-back frames.")
+    before, now = (card.metrics.get(f"validation {k}_error_px") for k in ("start", "known"))
+    if isinstance(before, int | float) and isinstance(now, int | float):
+        line = f"Those that the old model knew: {before:.1f} px before, {now:.1f} px now."
+        parts.append(line if now <= before else f"<b>{line}</b> Label more frames, or train for longer.")
     kept = card.metrics.get("others kept")
     if isinstance(kept, int | float):
         line = f"The other keypoints: {100 * kept:.0f}% are found as before."
