@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 
 #: A keypoint that lies farther away than this (animal sizes) is another one, however far.
 FAR = 0.25
-#: Of several animals in a frame, those count that are believed in this much as much as the best: where more are looked
-#: for than there are, windows show others, which are believed in half as much.
+#: Of several animals in a frame, those are believed in that are believed in this much as much as the best.
 PEERS = 0.8
 #: The plain detector, in the record of what was tried.
 SINGLE = "single"
@@ -53,7 +52,7 @@ class Survey:
     single : float
         Mean likelihood of the keypoints of the best animal with the plain detector; a frame without one counts 0.
     together : float
-        The same with all scales.
+        The same in the boxes of all scales.
     limit : float
         How far keypoints lie from those of all scales where only the crop is another, in animal sizes (root mean
         square).
@@ -118,14 +117,7 @@ def survey(
         best.append(whole([frame]))
     if not best:
         return Survey(0, 0.0, 0.0, 0.0, {}, None, ())
-    believed = [believed_in(found) for found in best]
-    sure = np.array([each.max() for each in believed])
-    # a frame without a believable animal tells nothing
-    least = np.maximum(PEERS * sure, DOUBTFUL * sure.max())
-    weights = [
-        np.nan_to_num(found.likelihood[0].astype(np.float64)) * (each >= enough)[:, None]
-        for found, each, enough in zip(best, believed, least, strict=True)
-    ]
+    weights = what_counts(best)
     total = float(sum(each.sum() for each in weights))
     telling = [i for i, each in enumerate(weights) if each.any()]
 
@@ -138,8 +130,8 @@ def survey(
                 break
         return float(np.sqrt(far))
 
-    one_margin = [PyramidPredictor(once, every, margins=(margin,)) for margin in MARGINS]
-    limit = float(np.mean([apart(way) for way in one_margin]))
+    one_margin = {margin: PyramidPredictor(once, every, margins=(margin,)) for margin in MARGINS}
+    limit = float(np.mean([apart(way) for way in one_margin.values()]))
     chosen: tuple[float, ...] = every
     tried: dict[str, float] = {}
     for some in candidates(every):
@@ -148,14 +140,17 @@ def survey(
         if tried[name] <= limit:
             chosen = some
             break
-    sizes = [
-        best[i].boxes[0, believed[i].argmax(), 2:].max() / max(frames[i].shape[:2])
-        for i in np.flatnonzero(sure).tolist()
-    ]
+    rows = [int(believed_in(found).argmax()) for found in best]
+    sizes = [best[i].boxes[0, rows[i], 2:].max() / max(frames[i].shape[:2]) for i in telling]
+    # averaging looks lowers likelihoods: the usual crop can be compared
+    single, together = (
+        float(np.mean([believed_in(way([frame])).max() for frame in frames[: len(best)]]))
+        for way in (once, one_margin[1.0])
+    )
     return Survey(
         frames=len(best),
-        single=float(np.mean([believed_in(once([frame])).max() for frame in frames[: len(best)]])),
-        together=float(sure.mean()),
+        single=single,
+        together=together,
         limit=limit,
         tried=tried,
         animal_share=float(np.median(sizes)) if sizes else None,
@@ -194,6 +189,25 @@ def distance(best: Predictions, other: Predictions, weights: Floats) -> float:
     cost = (far**2 * weights[:, None]).sum(-1)
     rows, columns = linear_sum_assignment(cost)
     return float(cost[rows, columns].sum())
+
+
+def what_counts(best: Sequence[Predictions]) -> list[Floats]:
+    """(A, K) per frame: the likelihoods of the animals by which scales are judged, 0 for others.
+
+    They are those that are believed in, and of them, in each frame, as many as half of the frames show: where more are
+    looked for than there are, windows show another here and there. A frame without a believable animal tells nothing.
+    """
+    believed = [believed_in(found) for found in best]
+    sure = np.array([each.max() for each in believed])
+    least = np.maximum(np.maximum(PEERS * sure, DOUBTFUL * sure.max()), 1e-9)
+    counts = np.array([(each >= enough).sum() for each, enough in zip(believed, least, strict=True)])
+    most = int(np.median(counts[counts > 0])) if counts.any() else 0
+    weights = []
+    for found, each, enough in zip(best, believed, least, strict=True):
+        rank = np.argsort(np.argsort(-each, kind="stable"), kind="stable")
+        counted = (each >= enough) & (rank < most)
+        weights.append(np.nan_to_num(found.likelihood[0].astype(np.float64)) * counted[:, None])
+    return weights
 
 
 def believed_in(found: Predictions) -> Floats:

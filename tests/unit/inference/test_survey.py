@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from napari_superanimal.demo.render import render_clip
 from napari_superanimal.inference.frame_predictor import Predictions
-from napari_superanimal.inference.survey import FAR, SINGLE, candidates, distance, survey
+from napari_superanimal.inference.survey import FAR, SINGLE, candidates, distance, survey, what_counts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,11 +47,13 @@ def in_a_hall(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
     return scene
 
 
-def animals(xy: npt.NDArray[np.float64], side: float) -> Predictions:
-    """Predictions of one frame: keypoints (A, K, 2) in square boxes."""
+def animals(xy: npt.NDArray[np.float64], side: float, sure: npt.ArrayLike = 1.0) -> Predictions:
+    """Predictions of one frame: keypoints (A, K, 2) in square boxes, with likelihoods (A, 1)."""
     boxes = np.full((1, len(xy), 4), side, np.float32)
     scores = np.ones((1, len(xy)), np.float32)
-    return Predictions(xy[None].astype(np.float32), np.ones((1, *xy.shape[:2]), np.float32), boxes, scores)
+    return Predictions(
+        xy[None].astype(np.float32), np.full((1, *xy.shape[:2]), sure, np.float32), boxes, scores
+    )
 
 
 def test_usual_animals_are_left_alone(
@@ -232,3 +234,23 @@ def test_the_order_of_animals_does_not_matter(seed: int, count: int) -> None:
     xy[0] = np.nan
     lost = distance(best, animals(xy, side=30.0), weights)
     assert lost == pytest.approx(FAR**2 * weights[0].sum())
+
+
+@pytest.mark.parametrize(
+    ("sure", "counted"),
+    [
+        # one mouse, and what windows show beside it
+        ([[0.9, 0.5], [0.9, 0.8], [0.3, 0.9]], [[0], [0], [1]]),
+        # two, one of which is hidden at times
+        ([[0.9, 0.9], [0.8, 0.9], [0.9, 0.4]], [[0, 1], [0, 1], [0]]),
+        # frames without an animal
+        ([[0.9, 0.0], [0.2, 0.1], [0.0, 0.0]], [[0], [], []]),
+        ([[0.0, 0.0], [np.nan, np.nan]], [[], []]),
+    ],
+)
+def test_as_many_animals_count_as_most_frames_show(sure: list[list[float]], counted: list[list[int]]) -> None:
+    xy = np.arange(2 * 3 * 2, dtype=float).reshape(2, 3, 2)
+    frames = [animals(xy, 30.0, np.array(each)[:, None]) for each in sure]
+    for weights, each, rows in zip(what_counts(frames), sure, counted, strict=True):
+        assert np.flatnonzero(weights.any(1)).tolist() == rows
+        assert weights[rows] == pytest.approx(np.array(each)[rows][:, None] * np.ones(3))
