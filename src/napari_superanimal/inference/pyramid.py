@@ -29,6 +29,8 @@ MARGINS = (0.8, 1.0, 1.25)
 USUAL_SHARE, USUAL_SPREAD = 0.35, 0.9
 #: What the score of a box is worth that is cut off by the border of a window.
 CUT_OFF = 0.5
+#: Boxes of every scale beyond the number of animals: the heaviest may be something else, which the pose network sees.
+OTHERS = 1
 #: Boxes of a second look beyond the number of animals: what else is in the window must not hide the box it is about.
 NEIGHBOURS = 2
 #: A box of the second look is the same animal if it covers this share of the smaller of both.
@@ -207,8 +209,9 @@ class PyramidPredictor:
 
     def _first_look(self, views: Sequence[Sequence[View]], found: Sequence[Sequence[_Found]]) -> _Found:
         """The best boxes of every scale; what two scales agree on once."""
-        each = [self._merge(parts, self.max_individuals) for parts in found if parts]
-        return self._merge(each, len(views) * self.max_individuals, part=np.inf)
+        most = self.max_individuals + OTHERS
+        each = [self._merge(parts, most) for parts in found if parts]
+        return self._merge(each, len(views) * most, part=np.inf)
 
     def _fit(self, boxes: npt.NDArray[np.float64], view: View) -> npt.NDArray[np.float64]:
         """(M,) how far boxes of a view can be trusted by their size in it, and by being whole; 0..1."""

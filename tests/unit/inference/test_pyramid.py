@@ -246,6 +246,24 @@ def test_a_likelier_animal_in_the_same_window_does_not_hide_another(predictor: F
     assert predictor.spare == 0
 
 
+def test_the_heaviest_box_of_a_scale_need_not_be_the_animal(
+    mice: tuple[list[npt.NDArray[np.uint8]], npt.NDArray[np.float64], npt.NDArray[np.float64]],
+    predictor: FramePredictor,
+) -> None:
+    """The second one is looked at too, and the pose network believes in it."""
+    from napari_superanimal.inference.pyramid import PyramidPredictor
+
+    (frame, *_), _, (mouse, *_) = mice
+    floor = np.array([0.0 if mouse[0] > 240 else 400.0, 0.0 if mouse[1] > 180 else 280.0, 80.0, 80.0])
+    pyramid = PyramidPredictor(predictor, (2.0,))
+    parts = [(np.array([floor]), np.array([0.9]), np.array([0.9]))]
+    parts += [(np.array([mouse]), np.array([0.8]), np.array([0.5]))]
+    first = pyramid._first_look([views_at(frame, 2.0)], [parts])
+    assert first[0].tolist() == [floor.tolist(), mouse.tolist()]
+    boxes, _ = pyramid._judge(frame, first)
+    assert boxes.tolist() == [mouse.tolist()]
+
+
 def test_two_looks_at_a_box_are_averaged_and_another_box_stays_beside(predictor: FramePredictor) -> None:
     from napari_superanimal.inference.pyramid import PyramidPredictor
 
