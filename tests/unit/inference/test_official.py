@@ -247,3 +247,23 @@ def test_detectors_and_models_of_both_families_go_together(
     both = OfficialPredictor(pose_model, detector=finder, max_individuals=3, device="cpu")
     assert np.isfinite(both(shots).box_scores).all()
     assert forward_fps(both, shots, 1, repeats=1) > 0
+
+
+def test_scales_are_chosen_with_detectors_of_their_own(
+    pose_model: OfficialPose, ssdlite: OfficialDetector, one_thread: None
+) -> None:
+    """Untrained networks agree with nobody, themselves included: what is chosen is one of the sets, and is recorded."""
+    from napari_superanimal.inference.pyramid import PyramidPredictor, scales_to_try
+    from napari_superanimal.inference.survey import candidates, survey
+
+    predictor = OfficialPredictor(
+        pose_model, detector=BoxFinder(ssdlite, CPU), max_individuals=2, device="cpu"
+    )
+    scales = scales_to_try(predictor.card)
+    shots = frames(2)
+    found = survey(predictor, shots, scales)
+    assert found.frames == 2
+    assert found.scales in [*candidates(scales), scales]
+    assert found.limit >= 0
+    assert len(found.tried) >= 1
+    assert PyramidPredictor(predictor, scales)(shots).xy.shape == (2, 2, 39, 2)
