@@ -89,6 +89,8 @@ def annotate_images(
     *,
     names: Sequence[str],
     threshold: float,
+    on_progress: ProgressCallback | None = None,
+    token: CancelToken | None = None,
 ) -> Path:
     """Write a folder of pictures with the poses drawn in; one name (without suffix) per row of `poses`.
 
@@ -96,10 +98,17 @@ def annotate_images(
     ------
     UserError
         If an image cannot be read or a picture not written.
+    Cancelled
+        If the token was set; pictures drawn so far stay.
     """
     from napari_superanimal.video.draw import write_png
 
+    meter = Meter(len(frames))
     for row, number in enumerate(frames):
+        if token is not None and token.cancelled:
+            raise Cancelled
         drawn = draw_row(images.frame(number), poses, row, space, threshold)
         write_png(folder / f"{names[row]}.png", drawn)
+        if on_progress is not None:
+            on_progress(meter.at(row + 1, f"drawing into {folder.name}"))
     return folder

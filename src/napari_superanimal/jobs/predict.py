@@ -221,7 +221,7 @@ def _run(
         if options.measure_forward and stream.stats.sample and failure is None and not token.cancelled:
             speed = forward_fps(predictor, stream.stats.sample, stream.stats.workers)
             card["forward_fps"] = round(speed, 2)
-        files = write_results(results, card, options)
+        files = write_results(results, card, options, on_progress, token)
         done = len(results)
         if card["status"] == run_card.COMPLETE or options.reference:
             chunks.delete()

@@ -17,10 +17,11 @@ from napari_superanimal.jobs.files import write_text
 from napari_superanimal.jobs.frames import ImageFrames
 from napari_superanimal.jobs.plain_json import write_json
 from napari_superanimal.jobs.predict_plan import PredictOptions, Task, open_source
+from napari_superanimal.jobs.progress import Cancelled, CancelToken, ProgressCallback
 from napari_superanimal.jobs.reference import PAD, shorten, write_boxes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from napari_superanimal.inference.chunk import Chunk
     from napari_superanimal.inference.frame_predictor import FramePredictor
@@ -109,8 +110,17 @@ def _relative(image: Path, folder: Path) -> str:
         return image.resolve().as_posix()
 
 
-def write_results(results: Results, card: dict[str, Any], options: PredictOptions) -> tuple[Path, ...]:
+def write_results(
+    results: Results,
+    card: dict[str, Any],
+    options: PredictOptions,
+    on_progress: ProgressCallback | None = None,
+    token: CancelToken | None = None,
+) -> tuple[Path, ...]:
     """Write what was done, the run card last; nothing if nothing was done.
+
+    Drawing takes as long as reading the video: it tells how far it is and can be cancelled. The predictions are written
+    then, the card says "cancelled", and a run that resumes only draws.
 
     Raises
     ------
@@ -120,7 +130,7 @@ def write_results(results: Results, card: dict[str, Any], options: PredictOption
     if not len(results):
         return ()
     try:
-        return _write(results, card, options)
+        return _write(results, card, options, on_progress, token)
     except UserError as error:
         if options.reference:
             raise
@@ -131,7 +141,13 @@ def write_results(results: Results, card: dict[str, Any], options: PredictOption
         ) from error
 
 
-def _write(results: Results, card: dict[str, Any], options: PredictOptions) -> tuple[Path, ...]:
+def _write(
+    results: Results,
+    card: dict[str, Any],
+    options: PredictOptions,
+    on_progress: ProgressCallback | None,
+    token: CancelToken | None,
+) -> tuple[Path, ...]:
     from napari_superanimal.poses.formats.dlc_stream import write_dlc_csv_parts, write_dlc_h5_parts
     from napari_superanimal.poses.formats.registry import write
 
@@ -158,7 +174,10 @@ def _write(results: Results, card: dict[str, Any], options: PredictOptions) -> t
             padding = {"missing": PAD} if options.reference and name.startswith("dlc-") else {}
             files += write(poses, path, name, overwrite=replacing, **padding)
     if "annotated" in task.targets and poses is not None and card["status"] == run_card.COMPLETE:
-        files.append(_annotate(results, poses, card["thresholds"]["likelihood"]))
+        try:
+            files.append(_annotate(results, poses, card["thresholds"]["likelihood"], on_progress, token))
+        except Cancelled:
+            card["status"] = run_card.CANCELLED
     files += _write_risk(results, card, risk)
     path = run_card.card_path(task.targets["dlc-h5"])
     card["files"] = [file.name for file in files]
@@ -178,7 +197,13 @@ def _write_risk(results: Results, card: dict[str, Any], rows: dict[str, list[Any
     return [path]
 
 
-def _annotate(results: Results, poses: Poses, threshold: float) -> Path:
+def _annotate(
+    results: Results,
+    poses: Poses,
+    threshold: float,
+    on_progress: ProgressCallback | None,
+    token: CancelToken | None,
+) -> Path:
     """The video with the poses drawn in; for images, a folder of pictures."""
     from napari_superanimal.jobs.annotate import annotate_images, annotate_video
 
@@ -187,5 +212,16 @@ def _annotate(results: Results, poses: Poses, threshold: float) -> Path:
     with contextlib.closing(open_source(task.source)) as frames:
         if isinstance(frames, ImageFrames):
             names = [task.source.images[i].stem for i in task.frames]
-            return annotate_images(frames, poses, task.frames, space, path, names=names, threshold=threshold)
-        return annotate_video(frames, poses, task.frames, space, path, threshold=threshold)
+            draw: Callable[..., Path] = partial(annotate_images, names=names)
+        else:
+            draw = annotate_video
+        return draw(
+            frames,
+            poses,
+            task.frames,
+            space,
+            path,
+            threshold=threshold,
+            on_progress=on_progress,
+            token=token,
+        )

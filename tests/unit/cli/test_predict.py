@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,6 +15,9 @@ import pytest
 from PIL import Image
 
 from napari_superanimal.cli import main
+from napari_superanimal.jobs.predict import predict_files
+from napari_superanimal.jobs.predict_plan import PredictOptions
+from napari_superanimal.jobs.progress import CancelToken, Progress
 from napari_superanimal.keypoints import load_space
 from napari_superanimal.poses.formats import registry
 from napari_superanimal.video import VideoWriter, open_video
@@ -115,6 +119,28 @@ def test_annotated_video_has_every_frame(clip: Recording, tiny: Path, tmp_path: 
         assert video.shape[1:] == plain.shape[1:]
         assert video.fps == pytest.approx(plain.fps / 3, rel=0.01)
         assert np.abs(video.frame(2).astype(int) - plain.frame(6)).max() > 60  # something is drawn
+
+
+def test_drawing_is_told_can_be_cancelled_and_goes_on(clip: Recording, tiny: Path, tmp_path: Path) -> None:
+    options = PredictOptions(model=tiny, out=tmp_path, annotate=True, frames=(0, 30, 1))
+    token, told = CancelToken(), list[Progress]()
+
+    def stop_while_drawing(progress: Progress) -> None:
+        told.append(progress)
+        if progress.message.startswith("drawing") and progress.done == 10:
+            token.cancel()
+
+    (stopped,) = predict_files([clip.path], options, on_progress=stop_while_drawing, token=token)
+    assert stopped.status == "cancelled"
+    assert told[-1].total == 30
+    assert len(registry.read(tmp_path / "mice_tiny.h5")) == 30, "what was predicted is written"
+    assert not (tmp_path / "mice_tiny_annotated.mp4").exists()
+
+    (done,) = predict_files([clip.path], replace(options, resume=True), on_progress=told.append)
+    assert done.status == "complete"
+    assert done.card["frames"] == 30
+    with open_video(tmp_path / "mice_tiny_annotated.mp4") as video:
+        assert len(video) == 30
 
 
 def test_folder_of_images_and_single_images(labels: Path, tiny: Path, tmp_path: Path) -> None:
