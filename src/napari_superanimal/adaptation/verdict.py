@@ -63,8 +63,13 @@ def judge(proof: Proof, doubts: Sequence[str] = (), *, learned: bool = True) -> 
     gone = _gone(before.jitter_px, after.jitter_px)
     labelled = before.labels >= ENOUGH
     if not gone >= (FELL if learned else -WORSE):
+        both = before.jitter_px, after.jitter_px
         against.append(
-            f"jitter did not fall: {before.jitter_px:.2f} px before, {after.jitter_px:.2f} px after, on the same points"
+            "jitter fell by only {:.0f} %, from {:.2f} to {:.2f} px: less than {:.0f} % may be chance".format(
+                100 * gone, *both, 100 * FELL
+            )
+            if gone >= 0.005
+            else "jitter did not fall: {:.2f} px before, {:.2f} px after, on the same points".format(*both)
         )
     if proof.triplets >= ENOUGH and _gone(before.jitter_fixed_px, after.jitter_fixed_px) < -WORSE:
         against.append(

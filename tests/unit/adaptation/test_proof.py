@@ -71,6 +71,9 @@ def test_more_jitter_fails() -> None:
     verdict = judge(prove(clip(1.0), clip(1.5, seed=1), KEYPOINTS, 0.6))
     assert not verdict.passes
     assert any("jitter did not fall" in r for r in verdict.reasons)
+    # a little less is not enough, but it is not none
+    (reason,) = judge(prove(clip(1.0), clip(0.97), KEYPOINTS, 0.6)).reasons
+    assert reason.startswith("jitter fell by only 3 %")
 
 
 def test_dropping_what_trembles_is_no_way_to_pass() -> None:
