@@ -22,7 +22,7 @@ from napari_superanimal.evaluation.identity import identity_scores
 from napari_superanimal.inference.collect import chunk_poses, join_chunks
 from napari_superanimal.inference.predictor import Predictor
 from napari_superanimal.inference.risk_log import RISKY
-from napari_superanimal.inference.stream import predict_stream
+from napari_superanimal.inference.stream import PredictionStream
 from napari_superanimal.models.load import load_model
 from napari_superanimal.models.zoo import find_model
 
@@ -108,7 +108,7 @@ def measure(case: Case, frames: int) -> dict[str, Any]:
     found: dict[str, Any] = {}
     risk = np.zeros((frames, case.mice))
     for name, track in (("untracked", False), ("tracked", True)):
-        chunk = join_chunks(list(predict_stream(video, predictor, range(frames), track=track)))
+        chunk = join_chunks(list(PredictionStream(video, predictor, range(frames), track=track)))
         found[name] = identity_scores(clip.truth, chunk_poses(predictor, chunk)).to_json()
         risk = chunk.swap_risk
     found["untracked"].pop("switch_frames")

@@ -19,7 +19,7 @@ from napari_superanimal.evaluation.identity import identity_scores
 from napari_superanimal.inference.collect import chunk_poses, join_chunks
 from napari_superanimal.inference.predictor import Predictor
 from napari_superanimal.inference.risk_log import RISKY
-from napari_superanimal.inference.stream import predict_stream
+from napari_superanimal.inference.stream import PredictionStream
 from napari_superanimal.models.load import load_model
 from napari_superanimal.models.zoo import find_model
 from napari_superanimal.poses import with_boxes
@@ -52,7 +52,7 @@ def main() -> None:
     found, risk = {}, np.zeros((args.frames, ANIMALS))
     with open_video(args.data / f"{CLIP}.mp4") as video:
         for name, track in (("untracked", False), ("tracked", True)):
-            chunk = join_chunks(list(predict_stream(video, predictor, range(args.frames), track=track)))
+            chunk = join_chunks(list(PredictionStream(video, predictor, range(args.frames), track=track)))
             found[name] = identity_scores(truth, chunk_poses(predictor, chunk)).to_json()
             risk = chunk.swap_risk
             print(name, found[name], flush=True)

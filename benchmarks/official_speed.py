@@ -36,7 +36,7 @@ from napari_superanimal.inference.keyframes import AUTO
 from napari_superanimal.inference.official.crops import top_down_crop
 from napari_superanimal.inference.official.images import normalise
 from napari_superanimal.inference.runtime.engine import EXACT, Engine, engines
-from napari_superanimal.inference.stream import forward_fps, predict_stream
+from napari_superanimal.inference.stream import PredictionStream, forward_fps
 from napari_superanimal.models.official.load import load_detector, load_pose
 from napari_superanimal.models.zoo import HOME_VARIABLE, ModelRef, find_model
 from napari_superanimal.video import Video, open_video
@@ -127,7 +127,7 @@ def end_to_end(video: Video, predictor: Any, frames: range) -> dict[str, float]:
         return real(shots)
 
     predictor.detect = counted
-    stream = predict_stream(video, predictor, frames)
+    stream = PredictionStream(video, predictor, frames)
     cpu = time.process_time()
     done = sum(len(chunk.frames) for chunk in stream)
     cpu = time.process_time() - cpu

@@ -53,14 +53,14 @@ def headless(path: Path, model: str, frames: int) -> dict[str, float]:
     """The run without napari, in this process."""
     from napari_superanimal.inference.collect import Collector
     from napari_superanimal.inference.predictor import Predictor
-    from napari_superanimal.inference.stream import predict_stream
+    from napari_superanimal.inference.stream import PredictionStream
     from napari_superanimal.models.load import load_model
     from napari_superanimal.video import open_video
 
     predictor = Predictor(load_model(model), device="cpu")
     wanted = range(frames)
     collector, clock = Collector(predictor, wanted), Clock()
-    for chunk in predict_stream(open_video(path), predictor, wanted):
+    for chunk in PredictionStream(open_video(path), predictor, wanted):
         collector.add(chunk)
         clock.mark(collector.done)
     return clock.figures()

@@ -24,7 +24,7 @@ from common import RESULTS, load_average, number, summary, table, write_result
 
 from napari_superanimal.inference.collect import Collector
 from napari_superanimal.inference.predictor import Predictor
-from napari_superanimal.inference.stream import forward_fps, predict_stream
+from napari_superanimal.inference.stream import PredictionStream, forward_fps
 from napari_superanimal.models.load import load_model
 from napari_superanimal.models.zoo import DEFAULT_MODEL
 from napari_superanimal.video import Video, open_video
@@ -52,7 +52,7 @@ def others_cpu_s() -> float:
 
 def whole_run(video: Video, predictor: Predictor, frames: range) -> tuple[dict[str, float], list[Any], int]:
     """One run as `predict` does it; also a sample of its frames and the number of workers."""
-    stream = predict_stream(video, predictor, frames)
+    stream = PredictionStream(video, predictor, frames)
     collector = Collector(predictor, frames)
     cores = psutil.cpu_count() or 1
     wall, cpu, others = time.perf_counter(), time.process_time(), others_cpu_s()

@@ -63,13 +63,13 @@ def predicted(video: Video, model: str) -> Poses:
     """The model's predictions of the whole video."""
     from napari_superanimal.inference.collect import Collector
     from napari_superanimal.inference.predictor import Predictor
-    from napari_superanimal.inference.stream import predict_stream
+    from napari_superanimal.inference.stream import PredictionStream
     from napari_superanimal.models.load import load_model
 
     predictor = Predictor(load_model(model), device="cpu")
     frames = range(len(video))
     collector = Collector(predictor, frames)
-    for chunk in predict_stream(video, predictor, frames):
+    for chunk in PredictionStream(video, predictor, frames):
         collector.add(chunk)
     return collector.poses()
 

@@ -6,7 +6,7 @@ import contextlib
 from typing import TYPE_CHECKING, cast
 
 from napari_superanimal.inference.collect import chunk_poses, join_chunks
-from napari_superanimal.inference.stream import FrameSource, predict_stream
+from napari_superanimal.inference.stream import FrameSource, PredictionStream
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def predict_bursts(
     chunks: list[Chunk] = []
     done = 0
     for burst in bursts:
-        pieces = cast("Generator[Chunk]", iter(predict_stream(video, predictor, burst, token=token)))
+        pieces = cast("Generator[Chunk]", iter(PredictionStream(video, predictor, burst, token=token)))
         with contextlib.closing(pieces):
             for chunk in pieces:
                 chunks.append(chunk)

@@ -253,19 +253,6 @@ class PredictionStream:
         return Chunk(numbers, xy, sure, boxes, scores, risk, self._tracker.state())
 
 
-def predict_stream(
-    video: FrameSource,
-    predictor: FramePredictor,
-    frames: range,
-    *,
-    token: CancelToken | None = None,
-    track: bool = True,
-    tracks: npt.NDArray[np.float64] | None = None,
-) -> PredictionStream:
-    """`PredictionStream`; its `stats` tell speed and memory while and after it runs."""
-    return PredictionStream(video, predictor, frames, token=token, track=track, tracks=tracks)
-
-
 def forward_fps(predictor: FramePredictor, frames: list[Frame], workers: int, repeats: int = 6) -> float:
     """Frames per second of the bare networks: the same batches, prepared beforehand, on all workers at once."""
     run = predictor.bare(frames)

@@ -277,13 +277,13 @@ def _try(
 ) -> ModelCheck:
     from napari_superanimal.inference.build import build_predictor
     from napari_superanimal.inference.collect import Collector
-    from napari_superanimal.inference.stream import predict_stream
+    from napari_superanimal.inference.stream import PredictionStream
 
     predictor = build_predictor(ref, max_individuals=MOST, device=device)
     predictor(frames[:1])  # the first pass of a network takes longer than those that follow
     collector = Collector(predictor, range(len(frames)))
     began = time.perf_counter()
-    stream = predict_stream(_Frames(frames), predictor, range(len(frames)), track=False)
+    stream = PredictionStream(_Frames(frames), predictor, range(len(frames)), track=False)
     with contextlib.closing(iter(stream)) as chunks:  # type: ignore[type-var]
         for chunk in chunks:
             collector.add(chunk)

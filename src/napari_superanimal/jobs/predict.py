@@ -179,7 +179,7 @@ def _run(
     token: CancelToken,
 ) -> PredictResult:
     """Stream one source and write what came of it, whole or not."""
-    from napari_superanimal.inference.stream import forward_fps, predict_stream
+    from napari_superanimal.inference.stream import PredictionStream, forward_fps
 
     started, clock = datetime.now(UTC), time.perf_counter()
     path = chunks_path(task.targets["dlc-h5"])
@@ -195,7 +195,9 @@ def _run(
         failure: BaseException | None = None
         with contextlib.closing(open_source(task.source)) as video:
             track = options.track and not options.reference
-            stream = predict_stream(video, predictor, frames, token=token, track=track, tracks=chunks.tracks)
+            stream = PredictionStream(
+                video, predictor, frames, token=token, track=track, tracks=chunks.tracks
+            )
             pieces = cast("Generator[Chunk]", iter(stream))
             try:
                 with contextlib.closing(pieces):

@@ -47,7 +47,7 @@ class PredictOptions:
     formats : tuple of str
         Besides ``dlc-h5``, which is always written.
     device, batch_size, flip, track
-        As for `Predictor` and `predict_stream`.
+        As for `Predictor` and `PredictionStream`.
     precision, runtime : str
         "auto" tries what there is on the first frames of a long recording (`runtime.self_test`), with SuperAnimal's
         models only: the small ones run in float32 by torch unless something else is asked for.

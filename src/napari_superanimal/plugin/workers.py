@@ -151,7 +151,7 @@ def _predict(
     from napari_superanimal.inference.collect import Collector
     from napari_superanimal.inference.keyframes import AUTO
     from napari_superanimal.inference.runtime.self_test import FRAMES, WORTH_IT, choose_engine
-    from napari_superanimal.inference.stream import predict_stream
+    from napari_superanimal.inference.stream import PredictionStream
     from napari_superanimal.jobs.scale_choice import apply_scales
     from napari_superanimal.models.zoo import detector_of, find_model
 
@@ -176,7 +176,7 @@ def _predict(
     meter = Meter(len(request.frames))
     began = shown = told = time.monotonic()
     shown_frames = 0
-    stream = predict_stream(request.video, predictor, request.frames, token=token)
+    stream = PredictionStream(request.video, predictor, request.frames, token=token)
     failure: Exception | None = None
     try:
         for chunk in stream:

@@ -12,7 +12,7 @@ from napari_superanimal.demo.render import Clip, Style, render_clip
 from napari_superanimal.evaluation.identity import identity_scores
 from napari_superanimal.inference.collect import chunk_poses, join_chunks
 from napari_superanimal.inference.predictor import Predictor
-from napari_superanimal.inference.stream import predict_stream
+from napari_superanimal.inference.stream import PredictionStream
 from napari_superanimal.jobs.predict import predict_files
 from napari_superanimal.jobs.predict_plan import PredictOptions
 from napari_superanimal.models.load import load_model
@@ -65,7 +65,7 @@ def video(clip: Clip) -> Rendered:
 
 @pytest.fixture(scope="module")
 def followed(video: Rendered, predictor: Predictor) -> Chunk:
-    return join_chunks(list(predict_stream(video, predictor, FRAMES)))
+    return join_chunks(list(PredictionStream(video, predictor, FRAMES)))
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +96,8 @@ def test_a_stream_that_goes_on_in_the_middle_of_it_finds_the_same(
     video: Rendered, predictor: Predictor, followed: Chunk
 ) -> None:
     stop = FRAMES.start + 4 * predictor.chunk_frames
-    before = join_chunks(list(predict_stream(video, predictor, range(FRAMES.start, stop))))
-    after = predict_stream(video, predictor, range(stop, FRAMES.stop), tracks=before.tracks)
+    before = join_chunks(list(PredictionStream(video, predictor, range(FRAMES.start, stop))))
+    after = PredictionStream(video, predictor, range(stop, FRAMES.stop), tracks=before.tracks)
     joined = join_chunks([before, *after])
     for name in ("xy", "likelihood", "boxes", "box_scores", "swap_risk", "tracks"):
         np.testing.assert_array_equal(getattr(joined, name), getattr(followed, name), err_msg=name)

@@ -13,7 +13,7 @@ from napari_superanimal.inference.build import build_predictor
 from napari_superanimal.inference.collect import Collector
 from napari_superanimal.inference.frame_predictor import Shares, predict_frames
 from napari_superanimal.inference.keyframes import between, chunk_length, predict_between, same_animals
-from napari_superanimal.inference.stream import predict_stream
+from napari_superanimal.inference.stream import PredictionStream
 from napari_superanimal.models.zoo import find_model
 
 if TYPE_CHECKING:
@@ -163,7 +163,7 @@ def test_a_rendered_mouse(one_thread: None) -> None:
 
         predictor.detect = counted
         collector = Collector(predictor, range(60))
-        for chunk in predict_stream(video, predictor, range(60)):  # type: ignore[arg-type]
+        for chunk in PredictionStream(video, predictor, range(60)):  # type: ignore[arg-type]
             collector.add(chunk)
         results[every] = collector.poses(), looks
     exact, every_frame = results[1]

@@ -18,7 +18,7 @@ from napari_superanimal.inference.official.images import normalise, unit_range
 from napari_superanimal.inference.official.predictor import OfficialPredictor
 from napari_superanimal.inference.official.resize import resize_linear
 from napari_superanimal.inference.predictor import Predictor
-from napari_superanimal.inference.stream import forward_fps, predict_stream
+from napari_superanimal.inference.stream import PredictionStream, forward_fps
 from napari_superanimal.keypoints import KeypointSpace
 from napari_superanimal.models.official.build import build
 from napari_superanimal.models.official.catalogue import card_of, find_release
@@ -172,7 +172,7 @@ def test_an_official_model_streams_like_any_other(pose_model: OfficialPose, one_
     )
     predictor = OfficialPredictor(pose_model, detector="whole-frame", device="cpu")
     collector = Collector(predictor, range(9))
-    for chunk in predict_stream(video, predictor, range(9)):  # type: ignore[arg-type]
+    for chunk in PredictionStream(video, predictor, range(9)):  # type: ignore[arg-type]
         assert len(chunk.frames) <= predictor.chunk_frames
         collector.add(chunk)
     poses = collector.poses()

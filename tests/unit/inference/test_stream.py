@@ -14,7 +14,7 @@ from napari_superanimal.inference.chunk import CHUNK
 from napari_superanimal.inference.collect import Collector
 from napari_superanimal.inference.likeness import evidence
 from napari_superanimal.inference.predictor import Predictor
-from napari_superanimal.inference.stream import SPARE, PredictionStream, forward_fps, predict_stream
+from napari_superanimal.inference.stream import SPARE, PredictionStream, forward_fps
 from napari_superanimal.inference.tracks import CERTAIN
 from napari_superanimal.jobs.progress import CancelToken
 
@@ -58,7 +58,7 @@ def predictor(tiny_model: Callable[..., LoadedModel]) -> Predictor:
 @pytest.mark.parametrize("frames", [range(70), range(5, 60, 3), range(3), range(16), range(0)])
 def test_every_frame_comes_once_and_in_order(predictor: Predictor, frames: range) -> None:
     video = Recording(70)
-    stream = predict_stream(video, predictor, frames)
+    stream = PredictionStream(video, predictor, frames)
     chunks = list(stream)
     assert np.concatenate([c.frames for c in chunks] or [[]]).tolist() == list(frames)
     assert all(0 < len(c.frames) <= CHUNK for c in chunks)
@@ -76,7 +76,7 @@ def test_every_frame_comes_once_and_in_order(predictor: Predictor, frames: range
 def test_a_stream_says_what_the_predictor_says(predictor: Predictor) -> None:
     """Chunks carry the predictions of their own frames."""
     video = Recording(50)
-    for chunk in predict_stream(video, predictor, range(0, 50, 2)):
+    for chunk in PredictionStream(video, predictor, range(0, 50, 2)):
         row = len(chunk.frames) // 2
         alone = predictor([video.frame(int(chunk.frames[row]))])
         np.testing.assert_allclose(chunk.xy[row], alone.xy[0], atol=2e-3)
@@ -86,7 +86,7 @@ def test_a_stream_says_what_the_predictor_says(predictor: Predictor) -> None:
 def test_cancelling_keeps_a_prefix(predictor: Predictor) -> None:
     video, token = Recording(4000), CancelToken()
     seen: list[int] = []
-    for n, chunk in enumerate(predict_stream(video, predictor, range(4000), token=token)):
+    for n, chunk in enumerate(PredictionStream(video, predictor, range(4000), token=token)):
         seen += chunk.frames.tolist()
         if n == 2:
             token.cancel()
@@ -98,21 +98,21 @@ def test_cancelled_before_it_began(predictor: Predictor) -> None:
     token = CancelToken()
     token.cancel()
     assert (
-        sum(len(c.frames) for c in predict_stream(Recording(500), predictor, range(500), token=token))
+        sum(len(c.frames) for c in PredictionStream(Recording(500), predictor, range(500), token=token))
         <= CHUNK
     )
 
 
 def test_a_failing_video_gives_what_came_before_and_then_its_error(predictor: Predictor) -> None:
     seen: list[int] = []
-    stream = predict_stream(Recording(100, fails_at=37), predictor, range(100))
+    stream = PredictionStream(Recording(100, fails_at=37), predictor, range(100))
     with pytest.raises(OSError, match="the disk is gone"):
         seen.extend(i for chunk in stream for i in chunk.frames.tolist())
     assert seen == list(range(37))
 
 
 def test_a_caller_that_leaves_ends_the_threads(predictor: Predictor) -> None:
-    iterator = iter(predict_stream(Recording(5000), predictor, range(5000)))
+    iterator = iter(PredictionStream(Recording(5000), predictor, range(5000)))
     next(iterator)
     iterator.close()
     for _ in range(100):
@@ -129,7 +129,7 @@ def test_frames_are_not_read_far_ahead(predictor: Predictor) -> None:
     # the queue, what waits for a worker, one chunk being filled
     ahead = CHUNK * ((workers + 1) + (workers + 2) + 1)
     done = 0
-    for n, chunk in enumerate(predict_stream(video, predictor, range(3000))):
+    for n, chunk in enumerate(PredictionStream(video, predictor, range(3000))):
         done += len(chunk.frames)
         if n in (0, 3):
             time.sleep(0.4)
@@ -178,7 +178,7 @@ def test_what_is_collected_at_any_time(predictor: Predictor) -> None:
     collector = Collector(predictor, frames)
     assert (collector.done, collector.complete) == (0, False)
     assert len(collector.poses()) == 0
-    chunks = list(predict_stream(Recording(60), predictor, frames))
+    chunks = list(PredictionStream(Recording(60), predictor, frames))
     collector.add(chunks[0])
     assert (collector.done, collector.complete) == (CHUNK, False)
     part = collector.poses(video="clip.mp4")
