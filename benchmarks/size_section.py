@@ -85,7 +85,8 @@ def animal_sizes(result: dict[str, Any] | None) -> list[str]:
     out += [
         "",
         f"*Auto* predicts these {result['frames']} pictures at all scales and takes the fastest scales whose keypoints "
-        "lie no farther from those of all scales than those of each single crop do. CPU milliseconds per picture, "
+        "lie no farther from those of all scales than those of each single crop do; what goes wrong in one picture of "
+        "many is seen only where that one is among those that decide. CPU milliseconds per picture, "
         f"mean over all sizes: single {spent['single']:.0f}, all {spent['all']:.0f}, auto {spent['auto']:.0f}.",
         "",
         "The errors behind it, in thousandths of the animal's size, medians in brackets; how much of the picture the "
