@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from common import evenly
 from evaluate_minis import RECIPES
 from PIL import Image
 from unseen import horse_video
@@ -235,7 +236,7 @@ def some(poses: Poses, least: int, count: int, reader: FrameReader, *, arena: bo
     """
     alone = np.flatnonzero(poses.found.any(-1).sum(1) == 1)
     alone = alone[np.asarray(poses.found[alone, 0].sum(-1)) >= least]
-    chosen = poses.take(alone[_spread(len(alone), count)])
+    chosen = poses.take(alone[evenly(len(alone), count)])
     frames = [reader(chosen, row) for row in range(len(chosen))]
     if not arena:
         return Pictures(chosen, frames, frames)
@@ -243,10 +244,6 @@ def some(poses: Poses, least: int, count: int, reader: FrameReader, *, arena: bo
     empty = {}
     for name in {str(Path(image).parent) for image in chosen.images}:
         rows = np.flatnonzero(recording == name)
-        rows = rows[_spread(len(rows), MEDIAN_OF)]
+        rows = rows[evenly(len(rows), MEDIAN_OF)]
         empty[name] = np.median(np.stack([reader(poses, int(row)) for row in rows]), axis=0).astype(np.uint8)
     return Pictures(chosen, frames, [empty[str(Path(image).parent)] for image in chosen.images])
-
-
-def _spread(total: int, count: int) -> npt.NDArray[np.int64]:
-    return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))

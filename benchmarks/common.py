@@ -16,6 +16,8 @@ from napari_superanimal.jobs.environment import package_version
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    import numpy.typing as npt
+
 RESULTS = Path(__file__).parent / "results"
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 PACKAGES = ("torch", "timm", "numpy", "av", "napari", "PyQt6", "vispy")
@@ -91,3 +93,8 @@ def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 def number(value: float | None, digits: int = 2) -> str:
     """A number for a table, a dash where there is none."""
     return "-" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def evenly(total: int, count: int) -> npt.NDArray[np.int64]:
+    """At most so many of the rows 0 to total - 1, evenly spread."""
+    return np.unique(np.linspace(0, total - 1, min(count, total)).round().astype(int))

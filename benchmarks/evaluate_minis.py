@@ -15,13 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from common import IMAGES, RESULTS, number, table, write_result
+from common import IMAGES, RESULTS, evenly, number, table, write_result
 from unseen import UNSEEN
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.evaluation.evaluate import Report, evaluate_predictions
 from napari_superanimal.evaluation.run import predict_images
 from napari_superanimal.inference.predictor import Predictor
+from napari_superanimal.inference.pyramid import PyramidPredictor
+from napari_superanimal.inference.survey import survey
+from napari_superanimal.jobs.scale_choice import FRAMES
 from napari_superanimal.models.load import LoadedModel, load_model
 from napari_superanimal.training.calibration import curve, gap
 from napari_superanimal.training.config import read_config
@@ -31,13 +34,16 @@ from napari_superanimal.training.samples import read_image
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from napari_superanimal.inference.frame_predictor import FramePredictor
     from napari_superanimal.poses import Poses
     from napari_superanimal.training.samples import FrameReader
 
 RECIPES = Path(__file__).parent / "recipes"
 MODELS = ("mouse-topview-mini", "quadruped-sideview-mini")
 RIGHT_WITHIN = 0.1
-BOXES = ("labels", "detector")
+#: Where boxes come from, in words; SCALES is the detector as `--scales auto` uses it.
+LABELS, DETECTOR, SCALES = "labels", "detector", "scales"
+BOXES = {LABELS: "labels", DETECTOR: "detector", SCALES: "detector, scales auto"}
 #: Keypoints that are named of the training pictures.
 LEAST = 3
 
@@ -78,9 +84,13 @@ def fit(model: LoadedModel, recipe: Path, data: Path) -> dict[str, Any]:
 def evaluate(model: LoadedModel, poses: Poses, reader: FrameReader, boxes: str) -> tuple[Report, float]:
     """Report, and milliseconds per picture (reading it included)."""
     poses = poses.take(np.flatnonzero(poses.found.any((1, 2))))
-    predictor = Predictor(model, device="cpu", max_individuals=len(poses.individuals))
+    predictor: FramePredictor = Predictor(model, device="cpu", max_individuals=len(poses.individuals))
     started = time.process_time()
-    predicted = predict_images(poses, predictor, boxes=boxes, reader=reader)  # type: ignore[arg-type]
+    if boxes == SCALES:
+        chosen = survey(predictor, [reader(poses, int(row)) for row in evenly(len(poses), FRAMES)]).scales
+        predictor = PyramidPredictor(predictor, chosen) if chosen else predictor
+    where: Any = LABELS if boxes == LABELS else DETECTOR
+    predicted = predict_images(poses, predictor, boxes=where, reader=reader)
     spent = time.process_time() - started
     return evaluate_predictions(poses, predicted, model.space), 1000 * spent / len(poses)
 
@@ -194,13 +204,13 @@ def draw(name: str, result: dict[str, Any]) -> None:
 def accuracy_rows(result: dict[str, Any]) -> list[list[str]]:
     rows = []
     for dataset, entry in result["datasets"].items():
-        for boxes in BOXES:
+        for boxes, words in BOXES.items():
             e = entry[boxes]
             rows.append(
                 [
-                    dataset if boxes == BOXES[0] else "",
+                    dataset if boxes == LABELS else "",
                     entry["role"],
-                    boxes,
+                    words,
                     str(e["n_images"]),
                     number(e["mean_error_px"]),
                     number(e["pck"]["0.05"]),

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from common import evenly
 from PIL import Image
 
 from napari_superanimal.adaptation.adapt import AdaptSettings
@@ -281,7 +282,7 @@ class Follower:
         with tempfile.TemporaryDirectory() as folder:
             poses = self._pictures(Path(folder))
             trials = prepare(poses, load_model(model), table, test_share=TEST_SHARE)
-            rows = np.unique(np.linspace(0, len(trials.training) - 1, count).round().astype(int))
+            rows = evenly(len(trials.training), count)
             before = measure(trials, trials.model, trials.table)
             after = run_one(trials, "replay", 0, Path(folder) / "model", steps=STEPS, rows=rows)
         return {

@@ -34,7 +34,7 @@ from animal_sizes import (
     subject,
     walking_horse,
 )
-from common import IMAGES, RESULTS, number, table, write_result
+from common import IMAGES, RESULTS, evenly, number, table, write_result
 
 from napari_superanimal.inference.build import build_predictor
 from napari_superanimal.inference.pyramid import SCALES, PyramidPredictor
@@ -135,7 +135,7 @@ def one_size(
     """Every way on the pictures of one kind and size."""
     n = len(part.frames)
     quick = Remembering(plain, part.frames)
-    rows = np.unique(np.linspace(0, n - 1, min(SURVEYED, n)).round().astype(int))
+    rows = evenly(n, SURVEYED)
     found = survey(quick, [part.frames[row] for row in rows], seconds=600)
     row: dict[str, Any] = {
         "n": n,

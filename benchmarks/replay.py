@@ -108,10 +108,6 @@ def main() -> None:
         write_result("replay", {"starts": found})
         file = name.replace(" ", "_")
         save_chart(
-            IMAGES / f"replay_learned_{file}.svg",
-            chart(rows, "error_px", "The user's keypoints", "mean error, px"),
-        )
-        save_chart(
             IMAGES / f"replay_forgotten_{file}.svg",
             chart(rows, "others_dropped", "The ears", "ears lost per mouse, of two"),
         )

@@ -57,9 +57,10 @@ def accuracy() -> list[str]:
         "Validation rows are animals, sessions or recordings that the model was not trained on (the recipes in "
         "`benchmarks/recipes` say which). *Unseen* datasets come from laboratories and farms that took no part in "
         "training. *Boxes* says where the crop comes from: the labels, or the model's own detector, which is what "
-        "`predict` does. Errors are in pixels of the original picture; PCK is the share of labelled keypoints within "
-        "5 or 10% of the animal's size (square root of the box's area); a keypoint that was not predicted counts as "
-        "wrong. *Calibration error* is the mean gap between likelihood and the share within PCK@0.1.",
+        "`predict` does, or that at the scales that `predict --scales auto` chooses from eight of the pictures. Errors "
+        "are in pixels of the original picture; PCK is the share of labelled keypoints within 5 or 10% "
+        "of the animal's size (square root of the box's area); a keypoint that was not predicted counts as wrong. "
+        "*Calibration error* is the mean gap between likelihood and the share within PCK@0.1.",
         "",
     ]
     header = [
