@@ -22,10 +22,10 @@ def outcome_text(card: ModelCard) -> str:
     parts = []
     error = card.metrics.get("validation val_error_px")
     if isinstance(error, int | float):
-        parts.append(f"Your keypoints: {error:.1f} px from your labels on held-back frames.")
+        parts.append(f"Your keypoints: {error:.2f} px from your labels on held-back frames.")
     before, now = (card.metrics.get(f"validation {k}_error_px") for k in ("start", "known"))
     if isinstance(before, int | float) and isinstance(now, int | float):
-        line = f"Those that the old model knew: {before:.1f} px before, {now:.1f} px now."
+        line = f"Those that the old model knew: {before:.2f} px before, {now:.2f} px now."
         parts.append(line if now <= before else f"<b>{line}</b> Label more frames, or train for longer.")
     kept = card.metrics.get("others kept")
     if isinstance(kept, int | float):
@@ -38,8 +38,8 @@ def outcome_text(card: ModelCard) -> str:
     replay = card.recipe.get("replay")
     if isinstance(replay, dict) and replay.get("unmatched"):
         parts.append(
-            f"Of {replay['animals']} labelled animals {replay['unmatched']} look different to the old model; "
-            "they taught your keypoints only."
+            f"{replay['unmatched']} of {replay['animals']} labelled animals are other than the old model sees them: "
+            "of these, only your keypoints were learned."
         )
     return " ".join(parts)
 
