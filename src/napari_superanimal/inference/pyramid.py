@@ -265,9 +265,13 @@ class PyramidPredictor:
 
     def belief(self, frames: Sequence[Frame], boxes: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
         """(N,) mean likelihood of the keypoints in N boxes (N, 4), one frame each; 0 without any."""
-        sure = np.asarray(self.inner.pose(frames, boxes)[1], np.float64)
-        there = np.isfinite(sure)
-        return np.where(there, sure, 0.0).sum(1) / np.maximum(there.sum(1), 1)
+        return mean_likelihood(self.inner.pose(frames, boxes)[1])
+
+
+def mean_likelihood(sure: npt.NDArray[np.floating]) -> npt.NDArray[np.float64]:
+    """(N,) of the keypoints (N, K) that there are; 0 without any."""
+    there = np.isfinite(sure)
+    return np.asarray(np.where(there, sure, 0.0).sum(-1, dtype=np.float64) / np.maximum(there.sum(-1), 1))
 
 
 def _widened(boxes: npt.NDArray[np.float64], factor: float) -> npt.NDArray[np.float64]:

@@ -20,6 +20,7 @@ from napari_superanimal.inference.pyramid import (
     SCALES,
     PyramidPredictor,
     check_scales,
+    mean_likelihood,
     views_of,
 )
 from napari_superanimal.inference.remembering import Remembering
@@ -212,6 +213,4 @@ def what_counts(best: Sequence[Predictions]) -> list[Floats]:
 
 def believed_in(found: Predictions) -> Floats:
     """(A,) mean likelihood of the keypoints of each animal in one frame; 0 without any."""
-    sure = found.likelihood[0].astype(np.float64)
-    there = np.isfinite(sure)
-    return np.asarray(np.where(there, sure, 0.0).sum(-1) / np.maximum(there.sum(-1), 1))
+    return mean_likelihood(found.likelihood[0])

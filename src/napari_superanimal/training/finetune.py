@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from napari_superanimal.models.trainable import TrainableModel
     from napari_superanimal.poses import Poses
 
+#: Every channel.
 ALL = slice(None)
 #: A keypoint that the starting model was sure of is kept if the new model finds it with this confidence ...
 SURE = 0.5
@@ -152,7 +153,10 @@ def finetune(
         take_over(network, model, task.come_from)
     start = {k: v.clone() for k, v in network.state_dict().items()}
     known = np.array([k is not None for k in task.come_from])
-    before = _mean_error(check, *head.predict(network, check, symmetry)[::2], known) if hold_out else None
+    before = None
+    if hold_out and known.any():
+        at, _, truth = head.predict(network, check, symmetry)
+        before = _mean_error(check, at, truth, known)
     augmentation = mild(
         model.card.view,
         # near and far stay what they are in a mirror
@@ -233,16 +237,17 @@ def finetune(
     metrics: dict[str, Any] = {}
     aside: dict[str, Any] = {}
     if hold_out:
-        at, _, truth = head.predict(pose, check, symmetry)
+        at, confidence, everything = head.predict(pose, held, symmetry)
+        truth = np.where(human[..., None], everything, np.nan).astype(np.float32)
         errors = {
-            "val_error_px": _mean_error(check, at, truth),
+            "val_error_px": _mean_error(held, at, truth),
             "start_error_px": before,
-            "known_error_px": _mean_error(check, at, truth, known),
+            "known_error_px": _mean_error(held, at, truth, known),
         }
         metrics = {f"validation {k}": round(v, 4) for k, v in errors.items() if v is not None}
-        metrics |= memory(head, pose, model, task, held, human, symmetry)
+        metrics |= memory(model, task, held, human, at, confidence, everything)
         # raw confidence says little, so only errors are told
-        aside = tried((), (), relative_errors(check, at, truth))
+        aside = tried((), (), relative_errors(held, at, truth))
     knows = _knows(model, task, table, mode, reader, aside)
     card = _card(name or out.name, model, task, len(poses), recipe, metrics, knows)
     _save(card, model, pose, detector, out)
@@ -273,15 +278,15 @@ def _save(
 
 
 def memory(
-    head: Head,
-    network: nn.Module,
     model: TrainableModel,
     task: Task,
     held: PoseSamples,
     human: npt.NDArray[np.bool_],
-    symmetry: Symmetry,
+    at: npt.NDArray[np.float32],
+    confidence: npt.NDArray[np.float32],
+    truth: npt.NDArray[np.float32],
 ) -> dict[str, Any]:
-    """What became of the keypoints that the labels lack, for the card.
+    """What became of the keypoints that the labels lack, for the card, from what `Head.predict` gave for `held`.
 
     Keypoints that the new model no longer gives are ``forgotten``. Of those that it kept, the share of what the
     starting model was sure of on the held-out images and the new one still finds there.
@@ -289,7 +294,6 @@ def memory(
     if task.counts is None:
         lost = others(model.card, task.mapped)
         return {"forgotten": list(lost)} if lost else {}
-    at, confidence, truth = head.predict(network, held, symmetry)
     filled = ~human & (held.visibility > 0) & np.isfinite(truth).all(-1)
     if not filled.any():
         return {}

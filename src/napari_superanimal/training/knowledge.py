@@ -66,8 +66,9 @@ def light_and_size(poses: Poses, reader: FrameReader) -> dict[str, Levels]:
     """Distributions over labelled animals, each source dataset counting the same."""
     values: dict[str, list[float]] = {}
     rng = np.random.default_rng(0)
-    for rows in _by_source(poses):
-        count = max(PICTURES // len(_by_source(poses)), 1)
+    sources = _by_source(poses)
+    count = max(PICTURES // max(len(sources), 1), 1)
+    for rows in sources:
         # pictures of small datasets count more often, and are read once
         chosen, times = np.unique(rng.choice(rows, count, replace=len(rows) < count), return_counts=True)
         for row, frame, box in animals(poses.take(chosen), reader):

@@ -111,7 +111,7 @@ class Answer:
     logits: Tensor
     offsets: Tensor
     taken: Tensor
-    worth: float = 1.0
+    worth: float
 
     def heat(self, labelled: Tensor) -> Tensor:
         """Target heatmaps (N, K, H, W): those of the labels, and the old model's where its answer is taken."""

@@ -294,8 +294,9 @@ class _Looks:
                 for j in range(len(candidates))
             ]
             if len(distances[0]):
-                best = int(np.argmin([np.median(each) for each in distances]))
-                agrees = bool(np.median(distances[best]) <= AGREEMENT)
+                medians = [float(np.median(each)) for each in distances]
+                best = int(np.argmin(medians))
+                agrees = medians[best] <= AGREEMENT
             else:
                 # no keypoint in common: only a box that somebody drew or the detector found tells
                 best, agrees = 0, detected or drawn
