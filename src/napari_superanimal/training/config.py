@@ -51,11 +51,21 @@ class DatasetConfig:
 
 @dataclass(frozen=True)
 class StageConfig:
-    """Network, augmentation and optimisation of the pose network or of the detector."""
+    """Network, augmentation and optimisation of the pose network or of the detector.
+
+    Attributes
+    ----------
+    pretrained : str
+        Published weights that the backbone starts from (`pretrained.PRETRAINED`); empty draws them.
+    frozen : tuple of str
+        Parts of the backbone whose weights stay as they are, named as in timm (``blocks.0``).
+    """
 
     network: NetworkConfig
     augmentation: Augmentation = field(default_factory=Augmentation)
     loop: LoopConfig = field(default_factory=LoopConfig)
+    pretrained: str = ""
+    frozen: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,4 +155,6 @@ def _stage(data: dict[str, Any]) -> StageConfig:
         network=NetworkConfig(**data["network"]),
         augmentation=Augmentation(**data.get("augmentation", {})),
         loop=LoopConfig(**data.get("loop", {})),
+        pretrained=str(data.get("pretrained", "")),
+        frozen=tuple(data.get("frozen", ())),
     )

@@ -31,6 +31,8 @@ class LoopConfig:
     steps, batch_size : int
     learning_rate : float
         Peak; warmed up over the first 5 % of the steps (200 at most), then a cosine down to 1 %.
+    backbone_rate : float
+        Learning rate of the backbone relative to the rest's: less where it starts from pretrained weights.
     weight_decay : float
     average : float
         Decay of the moving average of the weights, which is what is validated and kept.
@@ -49,6 +51,7 @@ class LoopConfig:
     steps: int = 2000
     batch_size: int = 16
     learning_rate: float = 2e-3
+    backbone_rate: float = 1.0
     weight_decay: float = 0.02
     average: float = 0.998
     validate_every: int = 250
@@ -102,7 +105,7 @@ def run(
     distributed.share_weights(network)
     average = copy.deepcopy(network).eval()
     optimizer = torch.optim.AdamW(
-        network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
+        _groups(network, config), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
     )
     first = 0
     if resume and checkpoint is not None and checkpoint.is_file():
@@ -133,7 +136,7 @@ def run(
             save(step)
             raise Cancelled(f"stopped after {step} of {config.steps} steps")
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, config)
+            group["lr"] = group.get("rate", 1.0) * learning_rate(step, config)
         optimizer.zero_grad(set_to_none=True)
         value = _gradients(worker, batch_loss, config, step)
         distributed.sum_gradients(network)
@@ -160,6 +163,18 @@ def run(
         if on_progress is not None and distributed.is_main():
             on_progress(meter.at(step + 1, message, **values))
     return average.eval()
+
+
+def _groups(network: nn.Module, config: LoopConfig) -> list[dict[str, Any]]:
+    """Weights with their learning rates relative to the schedule's."""
+    if config.backbone_rate == 1:
+        return [{"params": list(network.parameters()), "rate": 1.0}]
+    named = list(network.named_parameters())
+    groups = []
+    for inside, rate in ((True, config.backbone_rate), (False, 1.0)):
+        params = [p for name, p in named if (".backbone." in f".{name}") == inside]
+        groups.append({"params": params, "rate": rate})
+    return groups
 
 
 def _gradients(

@@ -24,6 +24,7 @@ from napari_superanimal.training.detector_stage import detector_batches, detecto
 from napari_superanimal.training.knowledge import held_out_figures, knowledge
 from napari_superanimal.training.loop import run
 from napari_superanimal.training.pose_stage import pose_batches, pose_validator
+from napari_superanimal.training.pretrained import find_pretrained, prepare
 from napari_superanimal.training.rendered import rendered_dataset
 from napari_superanimal.training.samples import (
     FrameReader,
@@ -127,8 +128,10 @@ def train(
         loop = config.detector.loop
         # also the weights at the start follow from the seed
         torch.manual_seed(loop.seed)
+        network = DetectorNet(config.detector.network)
+        prepare(network.trunk, config.detector)
         trained = run(
-            DetectorNet(config.detector.network),
+            network,
             detector_batches(
                 images,
                 config.detector.network,
@@ -235,8 +238,10 @@ def train_pose(
     symmetry = symmetry_of(channels, space, config.side_canonical)
     loop = config.pose.loop
     torch.manual_seed(loop.seed)
+    network = PoseNet(config.pose.network, len(channels))
+    prepare(network.trunk, config.pose)
     trained = run(
-        PoseNet(config.pose.network, len(channels)),
+        network,
         pose_batches(
             select(samples, chosen),
             config.pose.network,
@@ -308,6 +313,9 @@ def make_card(config: TrainConfig, space: KeypointSpace, channels: list[str], tr
         {"name": d.name, "images": counts.get(d.name, 0), "licence": d.licence, "source": d.source}
         for d in config.datasets
     )
+    stages = [config.pose, *([config.detector] if config.detector else [])]
+    for name in dict.fromkeys(s.pretrained for s in stages if s.pretrained):
+        trained_on += (find_pretrained(name).for_card(),)
     return ModelCard(
         name=config.name,
         space=space.to_json(),

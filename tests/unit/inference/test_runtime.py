@@ -84,13 +84,14 @@ def test_folding_takes_every_batch_norm_away_and_changes_nothing() -> None:
 
 
 @torch.inference_mode()
-def test_activations_in_norms_shared_layers_and_other_readers_survive_folding() -> None:
-    from timm.layers import BatchNormAct2d
+def test_activations_in_norms_padding_shared_layers_and_other_readers_survive_folding() -> None:
+    from timm.layers import BatchNormAct2d, Conv2dSame
 
     class Odd(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.conv, self.norm = nn.Conv2d(3, 4, 3, bias=False), BatchNormAct2d(4)
+            # pads by the size of what comes in, which tracing must not look into
+            self.conv, self.norm = Conv2dSame(3, 4, 3, stride=2, bias=False), BatchNormAct2d(4)
             self.twice, self.both = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
             self.read, self.again = nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,11 @@ if TYPE_CHECKING:
 
 
 class _Leaves(fx.Tracer):
-    """Sees single layers; what follows a norm inside its own module (an activation) stays inside."""
+    """Sees single layers: what they do besides, as timm's (padding, an activation), stays inside."""
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, nn.BatchNorm2d | FrozenBatchNorm2d) or super().is_leaf_module(
-            m, module_qualified_name
-        )
+        layer = isinstance(m, nn.Conv2d | nn.BatchNorm2d | FrozenBatchNorm2d)
+        return layer or super().is_leaf_module(m, module_qualified_name)
 
 
 @torch.no_grad()
@@ -75,18 +75,7 @@ def _folded(conv: nn.Conv2d, norm: Any) -> nn.Conv2d:
         buffers["weight"],
         buffers["bias"],
     )
-    made = nn.Conv2d(
-        conv.in_channels,
-        conv.out_channels,
-        conv.kernel_size,  # type: ignore[arg-type]
-        conv.stride,  # type: ignore[arg-type]
-        conv.padding,  # type: ignore[arg-type]
-        conv.dilation,  # type: ignore[arg-type]
-        conv.groups,
-        bias=True,
-        padding_mode=conv.padding_mode,
-        device="meta",
-    )
+    made = copy.deepcopy(conv)
     made.weight, made.bias = weight, bias
     return made.eval()
 
