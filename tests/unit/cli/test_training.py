@@ -61,6 +61,16 @@ def test_data_sets_named_on_the_command_line(labels: Path, tmp_path: Path) -> No
     assert json.loads(report.read_text())["model"] == "my-model"
 
 
+def test_a_backbone_from_published_weights(labels: Path, tmp_path: Path) -> None:
+    words = ["--space", "superanimal_topviewmouse", "--steps", 1, "--no-detector"]
+    words += ["--pretrained", "efficientnet-lite0-imagenet"]
+    assert run("train", labels, *words, "--out", tmp_path / "model") == 0
+    card = find_model(tmp_path / "model").card
+    assert card.pose["backbone"] == "tf_efficientnet_lite0"
+    assert "ImageNet" in card.trained_on[-1]["name"]
+    assert 0 < card.recipe["pose"]["loop"]["backbone_rate"] < 1
+
+
 def test_steps_scale_the_detector_too(labels: Path) -> None:
     from napari_superanimal.commands.train import with_steps
 
