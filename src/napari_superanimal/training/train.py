@@ -309,7 +309,7 @@ def select(samples: PoseSamples, channels: npt.NDArray[np.int64]) -> PoseSamples
 def make_card(config: TrainConfig, space: KeypointSpace, channels: list[str], training: Poses) -> ModelCard:
     """The card of a trained model; figures are added by its evaluation."""
     counts = {name: sum(s == name for s in training.sources) for name in dict.fromkeys(training.sources)}
-    trained_on = tuple(
+    trained_on: tuple[dict[str, Any], ...] = tuple(
         {"name": d.name, "images": counts.get(d.name, 0), "licence": d.licence, "source": d.source}
         for d in config.datasets
     )
