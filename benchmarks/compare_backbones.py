@@ -35,19 +35,7 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "resnet18-narrow": {"backbone": "resnet18", "backbone_args": {"channels": [24, 48, 96, 192]}},
     "mobilenetv4_conv_small": {"backbone": "mobilenetv4_conv_small", "backbone_args": {}},
     "hrnet_w18_small": {"backbone": "hrnet_w18_small", "backbone_args": {}},
-    "efficientnet-lite0": {"backbone": "tf_efficientnet_lite0", "backbone_args": {}},
 }
-#: Those that begin with published weights: the candidate above that they are, and the stage's settings.
-PRETRAINED: dict[str, tuple[str, dict[str, Any]]] = {
-    "efficientnet-lite0, pretrained": (
-        "efficientnet-lite0",
-        {
-            "pretrained": "efficientnet-lite0-imagenet",
-            "frozen": ("conv_stem", "bn1", "blocks.0", "blocks.1"),
-        },
-    )
-}
-NAMES = [*CANDIDATES, *PRETRAINED]
 
 
 def milliseconds_per_crop(network: PoseNet, size: int) -> float:
@@ -78,12 +66,9 @@ def compare(config: TrainConfig, data: Path, names: list[str], steps: int) -> li
     samples, scenery = with_scenery(real, space, samples, training)
     rows = []
     for name in names:
-        shape, start = PRETRAINED.get(name, (name, {"pretrained": "", "frozen": ()}))
-        network = NetworkConfig(**{**config.pose.network.to_json(), **CANDIDATES[shape]})
+        network = NetworkConfig(**{**config.pose.network.to_json(), **CANDIDATES[name]})
         loop = replace(config.pose.loop, steps=steps, validate_every=steps)
-        if not start["pretrained"]:
-            loop = replace(loop, backbone_rate=1.0)
-        stage = replace(config.pose, network=network, loop=loop, **start)
+        stage = replace(config.pose, network=network, loop=loop)
         figures: dict[str, Any] = {}
 
         def tell(progress: Progress, figures: dict[str, Any] = figures) -> None:
@@ -110,7 +95,7 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=1000)
-    parser.add_argument("--backbones", nargs="+", default=NAMES, choices=NAMES)
+    parser.add_argument("--backbones", nargs="+", default=list(CANDIDATES), choices=list(CANDIDATES))
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -52,9 +52,9 @@ def add(subparsers: Any) -> None:
     parser.add_argument("--backbone", metavar="NAME", help="a timm model")
     parser.add_argument(
         "--pretrained",
-        default="",
-        metavar="NAME",
-        help="start the backbone from published weights: efficientnet-lite0-imagenet (pip extra `recipes`)",
+        type=Path,
+        metavar="FILE",
+        help="start the backbone from its published weights (.safetensors or .pth, as timm offers them)",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the model")
     parser.add_argument("--name", help="the model's name (default: that of the folder)")
@@ -131,12 +131,9 @@ def _from_datasets(args: argparse.Namespace) -> tuple[TrainConfig, Path]:
     from napari_superanimal.jobs.outputs import file_safe
     from napari_superanimal.models.networks import NetworkConfig
     from napari_superanimal.training.augment import Augmentation
-    from napari_superanimal.training.config import DatasetConfig, StageConfig, TrainConfig
+    from napari_superanimal.training.config import DatasetConfig, StageConfig, Start, TrainConfig
     from napari_superanimal.training.loop import LoopConfig
-    from napari_superanimal.training.pretrained import find_pretrained
 
-    if args.pretrained and not args.backbone:
-        args.backbone = find_pretrained(args.pretrained).backbone
     for name in ("space", "backbone"):
         if not getattr(args, name):
             raise UserError(f"--{name} is missing", remedy="see `superanimal train --help`")
@@ -150,7 +147,8 @@ def _from_datasets(args: argparse.Namespace) -> tuple[TrainConfig, Path]:
         absolute_table = str(Path(table).resolve()) if table and Path(table).is_file() else table
         datasets.append(DatasetConfig(name=name, path=str(path.resolve()), table=absolute_table))
     top = args.space == "superanimal_topviewmouse"
-    loop = LoopConfig(steps=_STEPS, backbone_rate=_BACKBONE_RATE if args.pretrained else 1.0)
+    start = Start(str(args.pretrained.resolve())) if args.pretrained else None
+    loop = LoopConfig(steps=_STEPS, backbone_rate=_BACKBONE_RATE if start else 1.0)
     config = TrainConfig(
         name=args.name or file_safe(args.out.resolve().name),
         space=args.space,
@@ -159,13 +157,13 @@ def _from_datasets(args: argparse.Namespace) -> tuple[TrainConfig, Path]:
             NetworkConfig(args.backbone),
             Augmentation(rotation=180.0 if top else 25.0),
             loop,
-            args.pretrained,
+            start,
         ),
         detector=StageConfig(
             NetworkConfig(args.backbone, stride=8, input_size=256),
             Augmentation(rotation=180.0 if top else 10.0),
             replace(loop, steps=loop.steps // 2),
-            args.pretrained,
+            start,
         ),
         side_canonical=args.space == "superanimal_quadruped",
     )

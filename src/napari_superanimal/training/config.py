@@ -50,13 +50,30 @@ class DatasetConfig:
 
 
 @dataclass(frozen=True)
+class Start:
+    """Published weights that a backbone starts from.
+
+    Attributes
+    ----------
+    file : str
+        A timm model's weights (.safetensors, .pth), relative to the recipe's folder.
+    licence, source : str
+        For the card.
+    """
+
+    file: str
+    licence: str = ""
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class StageConfig:
     """Network, augmentation and optimisation of the pose network or of the detector.
 
     Attributes
     ----------
-    pretrained : str
-        Published weights that the backbone starts from (`pretrained.PRETRAINED`); empty draws them.
+    pretrained : Start or None
+        What the backbone starts from; None draws it.
     frozen : tuple of str
         Parts of the backbone whose weights stay as they are, named as in timm (``blocks.0``).
     """
@@ -64,7 +81,7 @@ class StageConfig:
     network: NetworkConfig
     augmentation: Augmentation = field(default_factory=Augmentation)
     loop: LoopConfig = field(default_factory=LoopConfig)
-    pretrained: str = ""
+    pretrained: Start | None = None
     frozen: tuple[str, ...] = ()
 
 
@@ -155,6 +172,6 @@ def _stage(data: dict[str, Any]) -> StageConfig:
         network=NetworkConfig(**data["network"]),
         augmentation=Augmentation(**data.get("augmentation", {})),
         loop=LoopConfig(**data.get("loop", {})),
-        pretrained=str(data.get("pretrained", "")),
+        pretrained=Start(**data["pretrained"]) if data.get("pretrained") else None,
         frozen=tuple(data.get("frozen", ())),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +25,7 @@ from napari_superanimal.training.detector_stage import detector_batches, detecto
 from napari_superanimal.training.knowledge import held_out_figures, knowledge
 from napari_superanimal.training.loop import run
 from napari_superanimal.training.pose_stage import pose_batches, pose_validator
-from napari_superanimal.training.pretrained import find_pretrained, prepare
+from napari_superanimal.training.pretrained import prepare
 from napari_superanimal.training.rendered import rendered_dataset
 from napari_superanimal.training.samples import (
     FrameReader,
@@ -38,8 +39,6 @@ from napari_superanimal.training.scenery import Scenery, gather_scenery
 from napari_superanimal.training.silhouettes import gather_silhouettes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from napari_superanimal.training.augment import Augmentation
@@ -129,7 +128,7 @@ def train(
         # also the weights at the start follow from the seed
         torch.manual_seed(loop.seed)
         network = DetectorNet(config.detector.network)
-        prepare(network.trunk, config.detector)
+        prepare(network.trunk, config.detector, config.folder)
         trained = run(
             network,
             detector_batches(
@@ -239,7 +238,7 @@ def train_pose(
     loop = config.pose.loop
     torch.manual_seed(loop.seed)
     network = PoseNet(config.pose.network, len(channels))
-    prepare(network.trunk, config.pose)
+    prepare(network.trunk, config.pose, config.folder)
     trained = run(
         network,
         pose_batches(
@@ -314,8 +313,9 @@ def make_card(config: TrainConfig, space: KeypointSpace, channels: list[str], tr
         for d in config.datasets
     )
     stages = [config.pose, *([config.detector] if config.detector else [])]
-    for name in dict.fromkeys(s.pretrained for s in stages if s.pretrained):
-        trained_on += (find_pretrained(name).for_card(),)
+    for start in dict.fromkeys(s.pretrained for s in stages if s.pretrained):
+        row = {"name": f"{Path(start.file).name}: the backbone's start"}
+        trained_on += ({**row, "licence": start.licence, "source": start.source},)
     return ModelCard(
         name=config.name,
         space=space.to_json(),
@@ -337,6 +337,9 @@ def recipe_of(config: TrainConfig) -> dict[str, Any]:
     data = asdict(config)
     for key in ("folder", "card", "datasets"):
         data.pop(key)
+    for stage in (data["pose"], data["detector"] or {}):
+        if stage.get("pretrained"):
+            stage["pretrained"]["file"] = Path(stage["pretrained"]["file"]).name
     return data
 
 

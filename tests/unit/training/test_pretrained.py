@@ -6,43 +6,66 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from napari_superanimal.errors import UserError
 from napari_superanimal.models.networks import NetworkConfig, PoseNet
-from napari_superanimal.training import pretrained
-from napari_superanimal.training.config import StageConfig
+from napari_superanimal.training.config import StageConfig, Start
 from napari_superanimal.training.loop import LoopConfig, run
-from napari_superanimal.training.pretrained import PRETRAINED, prepare, read_state
+from napari_superanimal.training.pretrained import prepare
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
 
-NAME = "efficientnet-lite0-imagenet"
 LITE0 = NetworkConfig("tf_efficientnet_lite0", width=8, stride=8, input_size=64)
 FROZEN = ("conv_stem", "blocks.0")
 
 
-def stage(network: NetworkConfig = LITE0, **changes: Any) -> StageConfig:
-    return StageConfig(network, **{"pretrained": NAME, "frozen": FROZEN, **changes})
+def publish(backbone: str, folder: Path, suffix: str = ".safetensors") -> Path:
+    """A classifier's weights as timm offers them, here drawn."""
+    state = timm.create_model(backbone, pretrained=False).state_dict()
+    path = folder / f"{backbone}{suffix}"
+    if suffix == ".safetensors":
+        save_file(state, path)
+    else:
+        torch.save({"state_dict": state}, path)
+    return path
 
 
-def test_a_network_starts_from_the_published_weights() -> None:
-    network = PoseNet(LITE0, 2)
-    prepare(network.trunk, stage())
-    published = read_state(PRETRAINED[NAME])
+@pytest.mark.parametrize(
+    ("backbone", "suffix", "stem", "spread"),
+    [
+        # trained on (pixel - 0.5) / 0.5: pictures come with twice that spread here
+        ("tf_efficientnet_lite0", ".safetensors", "conv_stem.weight", 0.5),
+        ("resnet18", ".pth", "conv1.weight", 1.11),
+        # timm names the layers otherwise where only features are asked for
+        ("convnext_atto", ".safetensors", "stem_0.weight", 1.11),
+    ],
+)
+def test_a_network_starts_from_published_weights(
+    backbone: str, suffix: str, stem: str, spread: float, tmp_path: Path
+) -> None:
+    path = publish(backbone, tmp_path, suffix)
+    published = timm.create_model(
+        backbone, features_only=True, pretrained=True, pretrained_cfg_overlay={"file": str(path)}
+    )
+    network = PoseNet(replace(LITE0, backbone=backbone), 2)
+    prepare(network.trunk, StageConfig(network.config, pretrained=Start(path.name)), tmp_path)
+    expected: dict[str, Tensor] = published.state_dict()
+    assert stem in expected
     for name, value in network.trunk.backbone.state_dict().items():
-        # pictures come with twice the spread that the weights were trained for
-        factor = 0.5 if name == "conv_stem.weight" else 1.0
-        assert torch.equal(value, published[name] * factor), name
+        factor = spread if name == stem else 1
+        torch.testing.assert_close(value, expected[name] * factor, rtol=0.01, atol=0.0, msg=name)
 
 
-def test_what_is_frozen_stays_and_the_backbone_learns_slower() -> None:
+def test_what_is_frozen_stays_and_the_backbone_learns_slower(tmp_path: Path) -> None:
     network = PoseNet(LITE0, 2)
-    prepare(network.trunk, stage())
+    prepare(network.trunk, StageConfig(LITE0, frozen=FROZEN), tmp_path)
     before = {k: v.detach().clone() for k, v in network.named_parameters()}
     images = torch.randn(2, 3, 64, 64)
 
@@ -64,34 +87,20 @@ def test_what_is_frozen_stays_and_the_backbone_learns_slower() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"pretrained": "resnet"}, "no pretrained weights 'resnet'"),
-        ({"network": NetworkConfig("resnet10t")}, "do not fit"),
+        ({"pretrained": Start("nowhere.pth")}, "cannot read the weights"),
+        ({"pretrained": Start("pointer.safetensors")}, "cannot read the weights"),
+        ({"pretrained": Start("resnet18.pth")}, "do not fit the backbone tf_efficientnet_lite0"),
         ({"frozen": ("blocks.77",)}, "no part 'blocks.77'"),
         ({"frozen": ("block",)}, "no part 'block'"),
     ],
 )
-def test_what_cannot_be_meant_is_said(changes: dict[str, Any], said: str) -> None:
-    chosen = replace(stage(), **changes)
+def test_what_cannot_be_meant_is_said(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    publish("resnet18", tmp_path, ".pth")
+    (tmp_path / "pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    network = PoseNet(LITE0, 2)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
     with pytest.raises(UserError, match=said) as caught:
-        prepare(PoseNet(chosen.network, 2).trunk, chosen)
+        prepare(network.trunk, StageConfig(LITE0, **changes), tmp_path)
     assert caught.value.remedy
-
-
-def test_weights_that_are_not_there_or_others_are_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setitem(pretrained.PRETRAINED, NAME, replace(PRETRAINED[NAME], package="no_such_package"))
-    with pytest.raises(UserError, match=r"no_such_package, which is not installed") as caught:
-        prepare(PoseNet(LITE0, 2).trunk, stage())
-    assert "recipes" in str(caught.value.remedy)
-
-    package = tmp_path / "other_weights"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "weights.pth").write_bytes(b"version https://git-lfs.github.com/spec/v1")
-    monkeypatch.syspath_prepend(tmp_path)
-    other = replace(PRETRAINED[NAME], package="other_weights", file="weights.pth")
-    monkeypatch.setitem(pretrained.PRETRAINED, NAME, other)
-    with pytest.raises(UserError, match="not the weights that the recipe starts from") as caught:
-        prepare(PoseNet(LITE0, 2).trunk, stage())
-    assert caught.value.path == package / "weights.pth"
+    assert "\n" not in str(caught.value)
+    assert all(torch.equal(v, before[k]) for k, v in network.state_dict().items())
