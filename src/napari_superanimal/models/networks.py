@@ -30,6 +30,8 @@ class NetworkConfig:
         Input pixels per heatmap cell.
     input_size : int
         Side of the square crop (pose) or longest side of the image (detector), px.
+    overview : int
+        Channels of a part that sees the whole picture before the heads decide; 0 leaves it out.
     """
 
     backbone: str
@@ -37,6 +39,7 @@ class NetworkConfig:
     width: int = 48
     stride: int = 4
     input_size: int = 128
+    overview: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -76,6 +79,38 @@ def conv_block(inputs: int, outputs: int) -> nn.Sequential:
     )
 
 
+class Overview(nn.Module):
+    """An hourglass over the decoder's features: which foot is meant is seen from the rest of the body.
+
+    Features at three coarser scales, the coarsest with three convolutions, and back up with what was there before
+    (Newell et al. 2016, Stacked hourglass networks).
+    """
+
+    def __init__(self, outside: int, inside: int) -> None:
+        super().__init__()
+        self.ahead = conv_block(outside, outside)
+        self.enter = nn.Sequential(
+            nn.Conv2d(outside, inside, 1, bias=False), nn.BatchNorm2d(inside), nn.ReLU(inplace=True)
+        )
+        self.down = nn.ModuleList(conv_block(inside, inside) for _ in range(2))
+        self.whole = nn.Sequential(*(conv_block(inside, inside) for _ in range(3)))
+        self.up = nn.ModuleList(conv_block(inside, inside) for _ in range(2))
+        self.leave = nn.Conv2d(inside, outside, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        features = self.ahead(features)
+        x = self.enter(F.avg_pool2d(features, 2, ceil_mode=True))
+        seen = []
+        for block in self.down:
+            seen.append(block(x))
+            x = F.max_pool2d(seen[-1], 2, ceil_mode=True)
+        x = self.whole(x)
+        for block in self.up:
+            finer = seen.pop()
+            x = block(finer + F.interpolate(x, size=finer.shape[-2:], mode="nearest"))
+        return features + F.interpolate(self.leave(x), size=features.shape[-2:], mode="nearest")
+
+
 class Trunk(nn.Module):
     """Backbone and decoder: images (N, 3, H, W) to features (N, width, H/stride, W/stride)."""
 
@@ -105,6 +140,7 @@ class Trunk(nn.Module):
         channels = [info.channels()[i] for i in keep]
         self.laterals = nn.ModuleList(nn.Conv2d(c, config.width, 1) for c in channels)
         self.smooth = nn.ModuleList(conv_block(config.width, config.width) for _ in channels[:-1])
+        self.overview = Overview(config.width, config.overview) if config.overview else None
         self.embedding_size = channels[-1]
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -115,6 +151,8 @@ class Trunk(nn.Module):
             lateral = self.laterals[level](maps[level])
             x = F.interpolate(x, size=lateral.shape[-2:], mode="nearest") + lateral
             x = self.smooth[level](F.relu(x))
+        if self.overview is not None:
+            x = self.overview(x)
         return x, maps[-1].mean((-2, -1))
 
 

@@ -34,6 +34,8 @@ class Augmentation:
         Share of samples that are put before another background; needs silhouettes.
     neighbour : float
         Share of samples that get another animal of the batch behind them; needs silhouettes.
+    stretch : float
+        Largest factor by which samples get longer in one direction and shorter across it: other proportions.
     """
 
     rotation: float = 180.0
@@ -43,6 +45,7 @@ class Augmentation:
     photometric: float = 1.0
     background: float = 0.0
     neighbour: float = 0.0
+    stretch: float = 1.0
 
     @property
     def changes_scene(self) -> bool:
@@ -86,12 +89,24 @@ def draw_affines(
     cos, sin = np.cos(angle) * scale, np.sin(angle) * scale
     sign = np.where(mirrored, -1.0, 1.0)
     matrix = np.stack([np.stack([cos * sign, -sin], -1), np.stack([sin * sign, cos], -1)], -2)
+    if aug.stretch > 1:
+        matrix = matrix @ _pulls(n, aug.stretch, rng)
     shift = rng.uniform(-aug.shift, aug.shift, (n, 2)) * out_size
     return Affines(
         torch.from_numpy(matrix.astype(np.float32)),
         torch.from_numpy(shift.astype(np.float32)),
         torch.from_numpy(mirrored),
     )
+
+
+def _pulls(n: int, largest: float, rng: np.random.Generator) -> npt.NDArray[np.float64]:
+    """Matrices (n, 2, 2) that make longer in one direction, drawn at random, and shorter across it."""
+    along = rng.uniform(0, np.pi, n)
+    factor = np.exp(rng.uniform(-math.log(largest), math.log(largest), n))
+    cos, sin = np.cos(along), np.sin(along)
+    turn = np.stack([np.stack([cos, -sin], -1), np.stack([sin, cos], -1)], -2)
+    pull = np.stack([factor, 1 / factor], -1)[:, None, :]
+    return (turn * pull) @ turn.transpose(0, 2, 1)
 
 
 def warp_images(images: Tensor, affines: Affines, out_size: int) -> Tensor:

@@ -19,12 +19,13 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 STORED, SHOWN = 109, 64
 
 
-@pytest.mark.parametrize("zoom", [1.0, 0.7])
-def test_a_bright_dot_lands_where_its_point_says(zoom: float) -> None:
-    """Turned, scaled, shifted and mirrored."""
+@pytest.mark.parametrize(("zoom", "stretch"), [(1.0, 1.0), (0.7, 1.0), (1.0, 1.3)])
+def test_a_bright_dot_lands_where_its_point_says(zoom: float, stretch: float) -> None:
+    """Turned, scaled, shifted, mirrored and stretched."""
     n = 40
     rng = np.random.default_rng(0)
-    affines = draw_affines(n, SHOWN, Augmentation(rotation=180, scale=1.4, shift=0.1, flip=True), rng, zoom)
+    changes = Augmentation(rotation=180, scale=1.4, shift=0.1, flip=True, stretch=stretch)
+    affines = draw_affines(n, SHOWN, changes, rng, zoom)
     assert 5 < int(affines.mirrored.sum()) < 35
     points = torch.from_numpy(rng.uniform(-12, 12, (n, 1, 2)).astype(np.float32)) + (STORED - 1) / 2
     y, x = torch.meshgrid(torch.arange(STORED), torch.arange(STORED), indexing="ij")
@@ -50,6 +51,17 @@ def test_mirrored_means_mirrored() -> None:
     torch.testing.assert_close(torch.linalg.det(affines.matrix) < 0, affines.mirrored)
     never = draw_affines(50, SHOWN, Augmentation(flip=False), np.random.default_rng(1))
     assert not never.mirrored.any()
+
+
+def test_stretched_is_longer_one_way_and_shorter_across() -> None:
+    still = Augmentation(rotation=0, scale=1, shift=0, flip=False, stretch=1.2)
+    affines = draw_affines(200, SHOWN, still, np.random.default_rng(1))
+    longest, shortest = torch.linalg.svdvals(affines.matrix).T
+    torch.testing.assert_close(longest * shortest, torch.ones(200))
+    assert 1.19 < float(longest.max()) <= 1.2001
+    assert 1.05 < float(longest.mean()) < 1.15
+    # not along the picture's sides only
+    assert float(affines.matrix[:, 0, 1].abs().max()) > 0.15
 
 
 def test_nothing_asked_nothing_changed() -> None:
