@@ -35,6 +35,11 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     "resnet18-narrow": {"backbone": "resnet18", "backbone_args": {"channels": [24, 48, 96, 192]}},
     "mobilenetv4_conv_small": {"backbone": "mobilenetv4_conv_small", "backbone_args": {}},
     "hrnet_w18_small": {"backbone": "hrnet_w18_small", "backbone_args": {}},
+    "resnet18-narrow, overview": {
+        "backbone": "resnet18",
+        "backbone_args": {"channels": [24, 48, 96, 192]},
+        "overview": 96,
+    },
 }
 
 

@@ -33,6 +33,8 @@ examples:
   torchrun --nproc-per-node 2 --no-python superanimal train --config recipe.yaml --out my-model"""
 
 _STEPS = 2000
+#: Channels of the pose network's overview: few steps go further with it (docs/results.md, Choice of the backbone).
+_OVERVIEW = 96
 #: Learning rate of a pretrained backbone relative to the rest's.
 _BACKBONE_RATE = 0.3
 
@@ -154,7 +156,7 @@ def _from_datasets(args: argparse.Namespace) -> tuple[TrainConfig, Path]:
         space=args.space,
         datasets=tuple(datasets),
         pose=StageConfig(
-            NetworkConfig(args.backbone),
+            NetworkConfig(args.backbone, overview=_OVERVIEW),
             Augmentation(rotation=180.0 if top else 25.0),
             loop,
             start,

@@ -57,6 +57,7 @@ def test_data_sets_named_on_the_command_line(labels: Path, tmp_path: Path) -> No
     card = find_model(out).card
     assert set(card.keypoints) == {"nose", "tail_base"}
     assert card.recipe["pose"]["loop"]["seed"] == 7
+    assert card.pose["overview"] > 0
     assert card.detector == {}
     assert json.loads(report.read_text())["model"] == "my-model"
 
