@@ -77,14 +77,14 @@ def start_from(trunk: Trunk, backbone: str, path: Path) -> None:
     if published is not None and isinstance(published.first_conv, str):
         # `standardise` gives pictures a deviation of 1; the weights expect what their own scaling gave
         spread = PHOTO_SPREAD * len(published.std) / sum(published.std)
-        stem = next(n for n in chosen if _plain(n) == _plain(f"{published.first_conv}.weight"))
-        chosen[stem] = chosen[stem] * spread
+        stem = _plain(f"{published.first_conv}.weight")
+        chosen = {n: v * spread if _plain(n) == stem else v for n, v in chosen.items()}
     trunk.backbone.load_state_dict(chosen)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
     try:
-        state = load_state_dict(str(path))
+        state = load_state_dict(str(path), weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(

@@ -89,6 +89,7 @@ def test_what_is_frozen_stays_and_the_backbone_learns_slower(tmp_path: Path) -> 
     [
         ({"pretrained": Start("nowhere.pth")}, "cannot read the weights"),
         ({"pretrained": Start("pointer.safetensors")}, "cannot read the weights"),
+        ({"pretrained": Start("code.pth")}, "cannot read the weights"),
         ({"pretrained": Start("resnet18.pth")}, "do not fit the backbone tf_efficientnet_lite0"),
         ({"frozen": ("blocks.77",)}, "no part 'blocks.77'"),
         ({"frozen": ("block",)}, "no part 'block'"),
@@ -97,6 +98,8 @@ def test_what_is_frozen_stays_and_the_backbone_learns_slower(tmp_path: Path) -> 
 def test_what_cannot_be_meant_is_said(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
     publish("resnet18", tmp_path, ".pth")
     (tmp_path / "pointer.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
+    # a pickle may run code: only tensors are read
+    torch.save({"state_dict": {"conv_stem.weight": nn.Conv2d(3, 3, 3)}}, tmp_path / "code.pth")
     network = PoseNet(LITE0, 2)
     before = {k: v.clone() for k, v in network.state_dict().items()}
     with pytest.raises(UserError, match=said) as caught:
