@@ -28,3 +28,8 @@ class UserError(ValueError):
         where = f"{path}: " if path is not None else ""
         then = f"; {remedy}" if remedy else ""
         super().__init__(" ".join(f"{where}{problem}{then}".split()))
+
+
+def first_line(error: Exception) -> str:
+    """What another library's error says first, its kind if it says nothing."""
+    return str(error).splitlines()[0] if str(error) else type(error).__name__

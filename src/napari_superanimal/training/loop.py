@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from napari_superanimal.errors import UserError
+from napari_superanimal.errors import UserError, first_line
 from napari_superanimal.jobs.files import atomic_path
 from napari_superanimal.jobs.progress import Cancelled, CancelToken, Meter, ProgressCallback
 from napari_superanimal.training import distributed
@@ -226,9 +226,8 @@ def _restore(path: Path, network: nn.Module, average: nn.Module, optimizer: torc
         optimizer.load_state_dict(state["optimizer"])
         return int(state["step"])
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"cannot resume from this checkpoint ({reason})",
+            f"cannot resume from this checkpoint ({first_line(error)})",
             path=path,
             remedy="start without --resume, or use the settings the run was started with",
         ) from error

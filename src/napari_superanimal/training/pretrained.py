@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import timm
 from timm.models import load_state_dict
 
-from napari_superanimal.errors import UserError
+from napari_superanimal.errors import UserError, first_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -86,9 +86,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     try:
         state = load_state_dict(str(path), weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(
-            f"cannot read the weights that the backbone shall start from ({reason})",
+            f"cannot read the weights that the backbone shall start from ({first_line(error)})",
             path=path,
             remedy="give a .safetensors or .pth file of a timm model",
         ) from error
