@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from napari_superanimal.adaptation.bursts import Bursts, choose_bursts
 from napari_superanimal.adaptation.heading import headings
@@ -23,19 +24,26 @@ from napari_superanimal.inference.pose_pass import symmetry_of
 from napari_superanimal.models.networks import PoseNet
 from napari_superanimal.training.augment import mild
 from napari_superanimal.training.loop import LoopConfig, run
-from napari_superanimal.training.pose_stage import pose_batches
+from napari_superanimal.training.pose_stage import pose_batches, predict_samples
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    import numpy.typing as npt
+
+    from napari_superanimal.inference.pose_pass import Symmetry
     from napari_superanimal.jobs.progress import CancelToken, ProgressCallback
     from napari_superanimal.models.load import LoadedModel
     from napari_superanimal.training.samples import PoseSamples
     from napari_superanimal.video import Video
 
-#: Fewer pseudo-labels than this teach nothing.
+    Bools = npt.NDArray[np.bool_]
+
+#: Fewer pseudo-labels than this teach nothing ...
 FEWEST_LABELS = 100
+#: ... nor do fewer of one keypoint.
+FEWEST_OF_ONE = 12
 
 
 @dataclass(frozen=True)
@@ -181,7 +189,8 @@ def train(
     """Train a copy of the model's pose network on pseudo-labels.
 
     Batch norm keeps its running statistics and learns its affine part (paper, Methods). Crops are shifted, scaled,
-    turned and lit differently while the target stays, so that the network learns not to depend on them.
+    turned and lit differently while the target stays, so that the network learns not to depend on them. Keypoints that
+    hardly have a pseudo-label grow no surer (`no_surer`).
 
     Raises
     ------
@@ -216,4 +225,25 @@ def train(
         message="adapting",
     )
     assert isinstance(trained, PoseNet)
+    rare = (samples.visibility > 0).sum(0) < FEWEST_OF_ONE
+    no_surer(trained, model.pose, samples, symmetry, rare)
     return trained
+
+
+def no_surer(
+    trained: PoseNet, start: PoseNet, samples: PoseSamples, symmetry: Symmetry, channels: Bools
+) -> None:
+    """Take back the confidence that the `trained` network gained in some `channels`, (K,), by their heatmaps' bias.
+
+    What has no pseudo-labels moves along with what has, and may grow sure of anything. Afterwards the network is, in
+    the median over the animals, no surer of these channels than `start`.
+    """
+    before, after = (
+        torch.logit(torch.from_numpy(predict_samples(network, samples, symmetry)[1]), eps=1e-4)
+        for network in (start, trained)
+    )
+    gained = (after - before).median(0).values.clamp_min(0)
+    bias = trained.heatmaps.bias
+    assert bias is not None
+    with torch.no_grad():
+        bias -= torch.where(torch.from_numpy(channels), gained, 0.0)

@@ -87,7 +87,7 @@ def judge(proof: Proof, doubts: Sequence[str] = (), *, learned: bool = True) -> 
         )
     if misplaced := after.odd.wrong(before.odd):
         against.append(
-            f"{'; '.join(misplaced[:3])}: these mostly do not lie to each other as on other bodies, and did before"
+            f"{'; '.join(misplaced[:3])}: these now mostly do not lie to each other as on other bodies"
         )
     elif min(before.odd.told, after.odd.told) >= ENOUGH and after.odd.share > before.odd.share + ODD_SLACK:
         against.append(
