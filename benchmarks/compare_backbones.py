@@ -27,19 +27,17 @@ from napari_superanimal.training.train import known_keypoints, train_pose, with_
 if TYPE_CHECKING:
     from napari_superanimal.jobs.progress import Progress
 
+NARROW = {"channels": [24, 48, 96, 192]}
+#: What differs from the recipe's network; only the one that says so has an overview.
 CANDIDATES: dict[str, dict[str, Any]] = {
     "resnet10t-narrow": {
         "backbone": "resnet10t",
-        "backbone_args": {"channels": [24, 48, 96, 192], "stem_width": 16},
+        "backbone_args": {**NARROW, "stem_width": 16},
     },
-    "resnet18-narrow": {"backbone": "resnet18", "backbone_args": {"channels": [24, 48, 96, 192]}},
+    "resnet18-narrow": {"backbone": "resnet18", "backbone_args": NARROW},
     "mobilenetv4_conv_small": {"backbone": "mobilenetv4_conv_small", "backbone_args": {}},
     "hrnet_w18_small": {"backbone": "hrnet_w18_small", "backbone_args": {}},
-    "resnet18-narrow, overview": {
-        "backbone": "resnet18",
-        "backbone_args": {"channels": [24, 48, 96, 192]},
-        "overview": 96,
-    },
+    "resnet18-narrow, overview": {"backbone": "resnet18", "backbone_args": NARROW, "overview": 96},
 }
 
 
@@ -71,7 +69,7 @@ def compare(config: TrainConfig, data: Path, names: list[str], steps: int) -> li
     samples, scenery = with_scenery(real, space, samples, training)
     rows = []
     for name in names:
-        network = NetworkConfig(**{**config.pose.network.to_json(), **CANDIDATES[name]})
+        network = NetworkConfig(**{**config.pose.network.to_json(), "overview": 0, **CANDIDATES[name]})
         loop = replace(config.pose.loop, steps=steps, validate_every=steps)
         stage = replace(config.pose, network=network, loop=loop)
         figures: dict[str, Any] = {}
