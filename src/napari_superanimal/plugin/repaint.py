@@ -73,6 +73,11 @@ def draw_overlay(layer: Vectors, role: str, store: PoseStore, frame: int) -> Non
     frames = pose_layers.overlay_frames(store, frame)
     make = pose_layers.skeleton if role == "skeleton" else pose_layers.boxes
     data, attrs = make(store, frames)
-    layer.data = data
+    if len(data) and data.shape == layer.data.shape:
+        # in place: new data make napari look at all layers' extent again, which the video's is in any case
+        layer.data[...] = data
+        layer.refresh()
+    else:
+        layer.data = data
     if len(data) and len(store.poses.individuals) > 1:
         layer.edge_color = attrs["edge_color"]
