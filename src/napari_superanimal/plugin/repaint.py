@@ -74,7 +74,7 @@ def draw_overlay(layer: Vectors, role: str, store: PoseStore, frame: int) -> Non
     make = pose_layers.skeleton if role == "skeleton" else pose_layers.boxes
     data, attrs = make(store, frames)
     if len(data) and data.shape == layer.data.shape:
-        # in place: new data make napari look at all layers' extent again, which the video's is in any case
+        # in place: new data make napari work out the extent of all layers again, which is the video's anyway
         layer.data[...] = data
         layer.refresh()
     else:
