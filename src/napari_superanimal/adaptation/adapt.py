@@ -20,6 +20,7 @@ from napari_superanimal.adaptation.pseudo import (
 )
 from napari_superanimal.adaptation.teacher import Looks, look
 from napari_superanimal.errors import UserError
+from napari_superanimal.inference.likelihood import logit
 from napari_superanimal.inference.pose_pass import symmetry_of
 from napari_superanimal.models.networks import PoseNet
 from napari_superanimal.training.augment import mild
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from napari_superanimal.models.load import LoadedModel
     from napari_superanimal.training.samples import PoseSamples
     from napari_superanimal.video import Video
-
-    Bools = npt.NDArray[np.bool_]
 
 #: Fewer pseudo-labels than this teach nothing ...
 FEWEST_LABELS = 100
@@ -226,12 +225,17 @@ def train(
     )
     assert isinstance(trained, PoseNet)
     rare = (samples.visibility > 0).sum(0) < FEWEST_OF_ONE
-    no_surer(trained, model.pose, samples, symmetry, rare)
+    if rare.any():
+        no_surer(trained, model.pose, samples, symmetry, rare)
     return trained
 
 
 def no_surer(
-    trained: PoseNet, start: PoseNet, samples: PoseSamples, symmetry: Symmetry, channels: Bools
+    trained: PoseNet,
+    start: PoseNet,
+    samples: PoseSamples,
+    symmetry: Symmetry,
+    channels: npt.NDArray[np.bool_],
 ) -> None:
     """Take back the confidence that the `trained` network gained in some `channels`, (K,), by their heatmaps' bias.
 
@@ -239,7 +243,7 @@ def no_surer(
     the median over the animals, no surer of these channels than `start`.
     """
     before, after = (
-        torch.logit(torch.from_numpy(predict_samples(network, samples, symmetry)[1]), eps=1e-4)
+        logit(torch.from_numpy(predict_samples(network, samples, symmetry)[1]))
         for network in (start, trained)
     )
     gained = (after - before).median(0).values.clamp_min(0)

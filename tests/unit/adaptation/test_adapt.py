@@ -13,23 +13,21 @@ import torch
 from napari_superanimal.adaptation.adapt import no_surer
 from napari_superanimal.adaptation.pseudo import pseudo_labels, to_samples
 from napari_superanimal.inference.pose_pass import Symmetry
-from napari_superanimal.models.networks import NetworkConfig, PoseNet
 from napari_superanimal.training.pose_stage import predict_samples
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from napari_superanimal.adaptation.teacher import Looks
-
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-NARROW = {"channels": [8, 8, 16, 16], "stem_width": 8}
+    from napari_superanimal.models.load import LoadedModel
+    from napari_superanimal.models.networks import PoseNet
 
 
-def test_keypoints_without_labels_grow_no_surer(looks_at: Callable[..., Looks]) -> None:
-    torch.manual_seed(0)
+def test_keypoints_without_labels_grow_no_surer(
+    looks_at: Callable[..., Looks], tiny_model: Callable[..., LoadedModel]
+) -> None:
     symmetry = Symmetry(mirror=(0, 1, 2))
-    start = PoseNet(NetworkConfig("resnet10t", NARROW, 8, 4, 32), 3).eval()
+    start = tiny_model(keypoints=("nose", "left_ear", "tail_base"), detector=False).pose
     rng = np.random.default_rng(0)
     looks = looks_at(200 + rng.uniform(-40, 40, (9, 3, 2)))
     crops = torch.from_numpy(rng.integers(0, 256, tuple(looks.crops.shape), np.uint8))
