@@ -17,6 +17,7 @@ import torch
 
 from napari_superanimal.inference.chunk import Chunk
 from napari_superanimal.inference.cores import cores
+from napari_superanimal.inference.runtime.buffers import keep_buffers
 from napari_superanimal.inference.tracks import Tracker
 from napari_superanimal.jobs.progress import CancelToken
 
@@ -138,6 +139,7 @@ class PredictionStream:
         self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[Chunk]:
+        keep_buffers()
         workers = cores() if self.predictor.device.type == "cpu" else 1
         self.stats.workers = workers
         self.stats.decode_threads = int(getattr(self.video, "decode_threads", 1))

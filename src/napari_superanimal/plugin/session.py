@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_superanimal.plugin import layers as pose_layers
 from napari_superanimal.plugin.conventions import OURS, header
+from napari_superanimal.plugin.graphics import use_canvas
 from napari_superanimal.plugin.layers import defaults, point_table
 from napari_superanimal.plugin.repaint import draw_overlay, restyle, set_points
 from napari_superanimal.plugin.store import PointTable, PoseStore
@@ -42,6 +43,7 @@ def watch(viewer: ViewerModel) -> None:
         attach(viewer, event.value)
 
     viewer.layers.events.inserted.connect(entered)
+    viewer.layers.events.removing.connect(lambda: use_canvas(viewer))
     for layer in list(viewer.layers):
         attach(viewer, layer)
 

@@ -150,6 +150,7 @@ def _predict(
     from napari_superanimal.inference.build import build_predictor
     from napari_superanimal.inference.collect import Collector
     from napari_superanimal.inference.keyframes import AUTO
+    from napari_superanimal.inference.runtime.buffers import give_back
     from napari_superanimal.inference.runtime.self_test import FRAMES, WORTH_IT, choose_engine
     from napari_superanimal.inference.stream import PredictionStream
     from napari_superanimal.jobs.scale_choice import apply_scales
@@ -190,6 +191,8 @@ def _predict(
                 yield PredictUpdate(meter.at(collector.done))
     except Exception as error:
         failure = error
+    finally:
+        give_back()
     if collector.done > shown_frames:
         # also before a failure is told: what was done is kept
         yield PredictUpdate(meter.at(collector.done), collector.poses())

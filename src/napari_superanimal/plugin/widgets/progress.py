@@ -59,10 +59,13 @@ class RunBar(QWidget):
 
     def report(self, progress: Progress) -> None:
         """Show where the job stands."""
+        # a bar paints itself at once, and the whole window with it where napari draws with OpenGL: paint once
+        self.setUpdatesEnabled(False)
         self.bar.setRange(0, max(progress.total, 0))
         self.bar.setValue(progress.done)
         if self.button.isEnabled():
             self.text.setText(describe(progress, self.unit))
+        self.setUpdatesEnabled(True)
 
     def finish(self) -> None:
         """The job has ended."""
