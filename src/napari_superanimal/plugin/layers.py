@@ -362,9 +362,7 @@ def window(store: PoseStore, frame: int) -> npt.NDArray[np.int64]:
     The first and the last frame are always among them, so that the slider keeps its whole range.
     """
     frames = store.poses.frames
-    half = window_half(store)
-    near = frames[(frames >= frame - half) & (frames <= frame + half)]
-    return np.unique(np.concatenate([frames[:1], near, frames[-1:]]))
+    return np.unique(np.concatenate([frames[:1], near(store, frame, window_half(store)), frames[-1:]]))
 
 
 def window_half(store: PoseStore) -> int:
@@ -375,8 +373,13 @@ def window_half(store: PoseStore) -> int:
 
 def overlay_frames(store: PoseStore, frame: int) -> npt.NDArray[np.int64]:
     """Frame numbers around the playhead whose skeletons and boxes are drawn."""
+    return near(store, frame, OVERLAY_HALF)
+
+
+def near(store: PoseStore, frame: int, half: int) -> npt.NDArray[np.int64]:
+    """Frame numbers of the table within `half` of `frame`."""
     frames = store.poses.frames
-    return frames[(frames >= frame - OVERLAY_HALF) & (frames <= frame + OVERLAY_HALF)]
+    return frames[(frames >= frame - half) & (frames <= frame + half)]
 
 
 def first_frame(store: PoseStore) -> int:

@@ -84,7 +84,8 @@ class LivePredictions:
         if self.layer is not None:
             if not self.shown:
                 return False
-            update_poses(self.layer, poses if self._older is None else replace_frames(self._older, poses))
+            whole = poses if self._older is None else replace_frames(self._older, poses)
+            update_poses(self.layer, whole, growing=True)
         elif self.found and there:
             self._retire()
             self.layer = show_poses(
@@ -99,6 +100,12 @@ class LivePredictions:
             )
             lay_on(self._viewer, self._image, self.layer)
         return there
+
+    def finish(self) -> None:
+        """The run has ended: the layer gets all its points."""
+        session = session_of(self.layer) if self.layer is not None else None
+        if session is not None:
+            session.settle()
 
     def set_threshold(self, threshold: float) -> None:
         """Change which points count as doubtful, in the layer and for what is still to come."""

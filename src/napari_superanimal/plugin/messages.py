@@ -9,14 +9,14 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def window(viewer: Any = None) -> Any:
-    """The Qt window of a viewer, else of the present one; None without a viewer or without Qt."""
+def window() -> Any:
+    """The Qt window of the present viewer; None without a viewer or without Qt."""
     if "qtpy.QtWidgets" not in sys.modules:
         return None
     import napari
     from qtpy.QtWidgets import QApplication
 
-    viewer = viewer or napari.current_viewer()
+    viewer = napari.current_viewer()
     if viewer is None or QApplication.instance() is None:
         return None
     try:

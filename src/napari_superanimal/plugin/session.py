@@ -43,7 +43,7 @@ def watch(viewer: ViewerModel) -> None:
         attach(viewer, event.value)
 
     viewer.layers.events.inserted.connect(entered)
-    viewer.layers.events.removing.connect(lambda: use_canvas(viewer))
+    viewer.layers.events.removing.connect(use_canvas)
     for layer in list(viewer.layers):
         attach(viewer, layer)
 
@@ -95,8 +95,14 @@ def show_poses(viewer: ViewerModel, poses: Poses, *, name: str, **options: Any) 
     return added
 
 
-def update_poses(layer: Points, poses: Poses) -> None:
+def update_poses(layer: Points, poses: Poses, *, growing: bool = False) -> None:
     """Show newer predictions in a layer; what a person placed, moved or deleted there stays.
+
+    Parameters
+    ----------
+    growing : bool
+        More will come. Until `LayerSession.settle` the layer holds only a window around the playhead, and is left
+        alone while nothing in it changes: to replace all points again and again would slow down what makes them.
 
     Raises
     ------
@@ -106,7 +112,7 @@ def update_poses(layer: Points, poses: Poses) -> None:
     session = session_of(layer)
     if session is None:
         raise ValueError(f"layer {layer.name!r} shows no poses")
-    session.update(poses)
+    session.update(poses, growing=growing)
 
 
 class LayerSession:
@@ -125,6 +131,7 @@ class LayerSession:
         self.store: PoseStore = layer.metadata[OURS]["store"]
         self._busy = False
         self._just_added = False
+        self._growing = False
         self._drawn: dict[str, tuple[int, int]] = {}
         self._connections: list[tuple[Any, Callable[..., None]]] = []
         self._connect(layer.events.data, self._on_data)
@@ -180,25 +187,37 @@ class LayerSession:
     def fill(self) -> None:
         """Show the store's points anew."""
         layer, store = self.layer, self.store
-        if store.view is not None or store.n_points > pose_layers.ORDINARY_LIMIT:
-            store.view = pose_layers.window(store, self.frame)
+        windowed = self._growing or store.n_points > pose_layers.ORDINARY_LIMIT
+        store.view = pose_layers.window(store, self.frame) if windowed else None
         data, attrs = pose_layers.points(store)
         with self._quiet():
             layer.selected_data = set()
             set_points(layer, data, attrs)
 
-    def update(self, poses: Poses) -> None:
+    def update(self, poses: Poses, *, growing: bool = False) -> None:
         """See `update_poses`."""
         self.flush()
+        self._growing = growing
+        store = self.store
+        before = store.table(store.view)
         if not poses.skeleton:
-            edges = self.store.poses.skeleton
+            edges = store.poses.skeleton
             if not edges:
-                edges = pose_layers.skeleton_of(poses.keypoints, str(self.store.info.get("space", "")))
+                edges = pose_layers.skeleton_of(poses.keypoints, str(store.info.get("space", "")))
             poses = replace(poses, skeleton=edges)
-        self.store.replace_predictions(poses)
-        self.layer.metadata["header"] = header(self.store.poses, str(self.store.info.get("kind", "")))
+        store.replace_predictions(poses)
+        self.layer.metadata["header"] = header(store.poses, str(store.info.get("kind", "")))
+        if growing and self._shows(store.table(store.view), before):
+            return
         self.fill()
         self._draw(force=True)
+
+    def settle(self) -> None:
+        """No more predictions will come: show all points, as far as there are not too many."""
+        if self._growing:
+            self._growing = False
+            self.flush()
+            self.fill()
 
     def set_threshold(self, threshold: float, hide: bool = False) -> None:
         """Points below `threshold` become doubtful: hollow, or hidden altogether."""
@@ -345,6 +364,14 @@ class LayerSession:
         layer = self._layer()
         if layer is not None:
             _sessions.pop(layer, None)
+
+    def _shows(self, now: PointTable, before: PointTable) -> bool:
+        """Whether the layer, made from `before`, is still right for its frames and has those near the playhead."""
+        view, store = self.store.view, self.store
+        if view is None:
+            return False
+        half = max(pose_layers.window_half(store), pose_layers.OVERLAY_HALF)
+        return now.same(before) and bool(np.isin(pose_layers.near(store, self.frame, half), view).all())
 
     def _same_window(self, frame: int) -> bool:
         view = self.store.view

@@ -52,6 +52,13 @@ class PointTable:
     def __len__(self) -> int:
         return len(self.frames)
 
+    def same(self, other: PointTable) -> bool:
+        """Whether all points of two tables are equal."""
+        return all(
+            np.array_equal(mine, theirs, equal_nan=mine.dtype.kind == "f")
+            for mine, theirs in zip(vars(self).values(), vars(other).values(), strict=True)
+        )
+
 
 @dataclass(frozen=True)
 class CellState:

@@ -326,3 +326,51 @@ def test_the_window_of_a_long_recording_has_it_too(
     assert risky(layer) == []
     viewer.dims.set_point(0, 25)
     assert risky(layer) == list(range(20, 30))
+
+
+def test_a_growing_layer_holds_what_is_near_the_playhead() -> None:
+    whole = full(1000, 1)
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((1000, 10, 10), np.uint8))
+    viewer.dims.set_point(0, 0)
+    layer = show_poses(viewer, whole.take(np.arange(300)), name="p", threshold=0.6)
+    store = layer.metadata[OURS]["store"]
+    changes: list[int] = []
+    layer.events.data.connect(lambda: changes.append(len(layer.data)))
+
+    update_poses(layer, whole.take(np.arange(400)), growing=True)
+    assert len(np.unique(layer.data[:, 0])) == 202  # what is near the first frame, and the last one
+    drag(layer, 0)
+    changes.clear()
+    update_poses(layer, whole.take(np.arange(600)), growing=True)
+    assert not changes  # nothing near the playhead is new
+    assert len(store.poses) == 600
+    assert store.poses.human.sum() == 1
+
+    viewer.dims.set_point(0, 500)
+    np.testing.assert_allclose(np.unique(layer.data[:, 0]), [0, *range(300, 600)])
+    update_poses(layer, whole.take(np.arange(800)), growing=True)
+    np.testing.assert_allclose(np.unique(layer.data[:, 0]), [0, *range(300, 701), 799])
+
+    session = session_of(layer)
+    assert session is not None
+    session.settle()
+    assert len(layer.data) == 800 * 3
+    assert store.view is None
+    update_poses(layer, whole)
+    assert len(layer.data) == 1000 * 3
+    assert store.poses.human.sum() == 1
+    drawn = whole.xy.copy()
+    drawn[0, 0, 0] += (4, 3)
+    np.testing.assert_allclose(layer_to_poses(layer).xy, drawn)
+
+
+def test_predictions_that_are_revised_while_they_grow(viewer: ViewerModel) -> None:
+    first = full()
+    layer = show_poses(viewer, first, name="p", threshold=0.6)
+    update_poses(layer, first, growing=True)
+    update_poses(layer, replace(first, xy=first.xy + 1), growing=True)
+    np.testing.assert_allclose(layer.data[0, [2, 1]], first.xy[0, 0, 0] + 1)
+    session = session_of(layer)
+    assert session is not None
+    assert session.flush() == 0

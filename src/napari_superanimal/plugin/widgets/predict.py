@@ -310,6 +310,8 @@ class PredictWidget(DockForm):
 
     def _ended(self) -> None:
         self._token = None
+        if self._live is not None:
+            self._live.finish()
         self.bar.finish()
         self._update_buttons()
 
