@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 
 #: New points are shown after this many seconds at first...
 SHOW_EVERY_S = 1.0
-#: ... and then after this share of the time that has passed, because longer tables take longer to show.
+#: ... and then after this share of the time that has passed, because longer tables take longer to put together.
 SHOW_GROWTH = 0.25
 #: The progress bar moves after this many seconds. Every movement draws the whole window anew, which costs the
 #: networks up to a tenth of their speed where OpenGL is software.
