@@ -84,6 +84,9 @@ def test_a_range_can_be_read_and_is_where_one_looks(
         # the longest number that can stand there
         longest = f"{box.prefix()}{box.maximum()}"
         assert edit.fontMetrics().horizontalAdvance(longest) < edit.contentsRect().width(), longest
+    # the row is wider than the form was: nothing is cut off at the window's edge
+    area = widget._area
+    qtbot.waitUntil(lambda: area.widget().width() <= area.viewport().width(), timeout=5_000)
     viewer.dims.set_current_step(0, 300)
     start(qtbot, widget)
     wait_until_done(qtbot, widget)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import QFrame, QScrollArea, QStyle, QVBoxLayout, QWidget
 
 if TYPE_CHECKING:
@@ -36,6 +36,12 @@ class Area(QScrollArea):
             return hint
         bar = self.style().pixelMetric(QStyle.PixelMetric.PM_ScrollBarExtent)
         return QSize(inner.minimumSizeHint().width() + bar, hint.height())
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        # Qt asks how narrow the form may be once, but rows come and go
+        if watched is self.widget() and event is not None and event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
 
 class DockForm(QWidget):
