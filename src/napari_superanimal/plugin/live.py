@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer, Points
 
     from napari_superanimal.models.card import ModelCard
+    from napari_superanimal.plugin.session import LayerSession
     from napari_superanimal.poses import Poses
 
 
@@ -103,16 +104,18 @@ class LivePredictions:
 
     def finish(self) -> None:
         """The run has ended: the layer gets all its points."""
-        session = session_of(self.layer) if self.layer is not None else None
-        if session is not None:
-            session.settle()
+        if self._session is not None:
+            self._session.settle()
 
     def set_threshold(self, threshold: float) -> None:
         """Change which points count as doubtful, in the layer and for what is still to come."""
         self._threshold = threshold
-        session = session_of(self.layer) if self.layer is not None else None
-        if session is not None:
-            session.set_threshold(threshold)
+        if self._session is not None:
+            self._session.set_threshold(threshold)
+
+    @property
+    def _session(self) -> LayerSession | None:
+        return session_of(self.layer) if self.layer is not None else None
 
     def _newest(self) -> Points | None:
         for layer in reversed(self._viewer.layers):

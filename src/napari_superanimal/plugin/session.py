@@ -199,7 +199,7 @@ class LayerSession:
         self.flush()
         self._growing = growing
         store = self.store
-        before = store.table(store.view)
+        before = store.table(store.view) if growing and store.view is not None else None
         if not poses.skeleton:
             edges = store.poses.skeleton
             if not edges:
@@ -207,7 +207,7 @@ class LayerSession:
             poses = replace(poses, skeleton=edges)
         store.replace_predictions(poses)
         self.layer.metadata["header"] = header(store.poses, str(store.info.get("kind", "")))
-        if growing and self._shows(store.table(store.view), before):
+        if before is not None and self._still_right(before):
             return
         self.fill()
         self._draw(force=True)
@@ -365,13 +365,13 @@ class LayerSession:
         if layer is not None:
             _sessions.pop(layer, None)
 
-    def _shows(self, now: PointTable, before: PointTable) -> bool:
-        """Whether the layer, made from `before`, is still right for its frames and has those near the playhead."""
-        view, store = self.store.view, self.store
-        if view is None:
-            return False
+    def _still_right(self, shown: PointTable) -> bool:
+        """Whether the layer, which shows `shown`, has what the store holds for its frames and near the playhead."""
+        store, view = self.store, self.store.view
+        assert view is not None  # what `shown` was made for
         half = max(pose_layers.window_half(store), pose_layers.OVERLAY_HALF)
-        return now.same(before) and bool(np.isin(pose_layers.near(store, self.frame, half), view).all())
+        wanted = pose_layers.near(store, self.frame, half)
+        return bool(np.isin(wanted, view).all()) and store.table(view).same(shown)
 
     def _same_window(self, frame: int) -> bool:
         view = self.store.view

@@ -68,10 +68,8 @@ def another_system(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
     monkeypatch.setattr(ctypes, "CDLL", missing)
-    buffers._glibc.cache_clear()
     buffers.keep_buffers.cache_clear()
     yield
-    buffers._glibc.cache_clear()
     buffers.keep_buffers.cache_clear()
 
 

@@ -23,7 +23,6 @@ _HEAP = 64 << 20
 _MAPPED_FROM = 32 << 20
 
 
-@functools.cache
 def _glibc() -> ctypes.CDLL | None:
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None
 
